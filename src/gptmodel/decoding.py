@@ -1,0 +1,186 @@
+"""Sampling and the one generation loop, over anything that maps token ids to logits. Numpy only.
+
+A `Decoder` keeps no hidden state: the cache goes in and comes out. The torch networks (`torch_decoder`) and the ONNX
+Runtime session (`onnx_decoder`) are decoders, so samples during training, the parity gate, the command line and the
+benchmark all run this loop.
+
+Two laws hold, and are tested. A row's tokens depend on its own prompt, seed and sample number only, never on the rows
+beside it. And decoding with the cache gives what recomputing the whole window at every step gives.
+
+Past the context: a row of n tokens is seen through a window that starts at a place which is a pure function of n
+(`window_start`). While no row's start moves, each step feeds one token to the cache; when any does, the whole batch is
+read again, each row from its own start. As starts move by half a context, that costs a few per cent.
+
+Left out on purpose: text (see `generation`), beam search, repetition penalties.
+Sources: top-p is Holtzman et al. 2020 (arXiv:1904.09751), top-k Fan et al. 2018 (arXiv:1805.04833).
+
+Shape suffixes: B batch, T new tokens, V vocabulary.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from gptmodel.errors import UserError
+
+Ids = npt.NDArray[np.int64]
+Logits = npt.NDArray[np.float32]
+Floats = npt.NDArray[np.float64]
+
+
+class Decoder(Protocol):
+    """What turns token ids into logits. A cache is opaque: only the decoder that made it reads it."""
+
+    @property
+    def context(self) -> int:
+        """The most tokens that cache and new tokens may hold together (1 for a bigram)."""
+
+    @property
+    def vocab_size(self) -> int:
+        """V."""
+
+    def empty_cache(self, pad_B: Ids) -> Any:
+        """Return the cache before the first token; the first `pad_B` places of each row are padding."""
+
+    def __call__(self, ids_BT: Ids, cache: Any) -> tuple[Logits, Any]:
+        """Return logits of shape (B, T, V) and the cache that includes these tokens; the old cache stays valid."""
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How the next token is drawn; `UserError` for a value that makes no sense.
+
+    `temperature` 0 takes the likeliest token. `top_k` 0 and `top_p` 1 leave all tokens in the draw; with both, the
+    nucleus is cut from the k likeliest.
+    """
+
+    temperature: float
+    top_k: int = 0
+    top_p: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.temperature < math.inf:
+            raise UserError(f"temperature must be 0 (the likeliest token) or above, not {self.temperature}")
+        if self.top_k < 0:
+            raise UserError(f"top-k must be 0 (all tokens) or above, not {self.top_k}")
+        if not 0 < self.top_p <= 1:
+            raise UserError(f"top-p must be above 0 and at most 1 (all tokens), not {self.top_p}")
+
+
+def sample_rng(seed: int, sample: int) -> np.random.Generator:
+    """Return the stream of uniform numbers of one row: the same for the same seed and sample number, anywhere."""
+    return np.random.default_rng([seed, sample])
+
+
+def choose(logits_BV: Logits, sampling: Sampling, uniform_B: Floats, banned_ids: Sequence[int] = ()) -> Ids:
+    """Return one token per row, by inverting the cumulative distribution at one uniform number per row.
+
+    The distribution is accumulated in the order of the ids, in float64, so that rounding in the logits moves the
+    thresholds by as little as itself and never reorders tokens. Equally likely tokens: the lower id comes first.
+
+    >>> logits = np.log(np.array([[0.1, 0.6, 0.3]], dtype=np.float32))
+    >>> [int(choose(logits, Sampling(1.0), np.array([u]))[0]) for u in (0.05, 0.5, 0.75)]
+    [0, 1, 2]
+    >>> [int(choose(logits, Sampling(1.0, top_k=2), np.array([u]))[0]) for u in (0.05, 0.5, 0.75)]
+    [1, 1, 2]
+    >>> int(choose(logits, Sampling(0.0), np.array([0.99]), banned_ids=[1])[0])
+    2
+    """
+    scores_BV = logits_BV.astype(np.float64)
+    scores_BV[:, list(banned_ids)] = -np.inf
+    if sampling.temperature == 0:
+        likeliest_B: Ids = scores_BV.argmax(axis=1)
+        return likeliest_B
+    with np.errstate(over="ignore"):  # a tiny temperature: all but the likeliest become -inf, as they should
+        weight_BV = np.exp((scores_BV - scores_BV.max(axis=1, keepdims=True)) / sampling.temperature)
+    if 0 < sampling.top_k < weight_BV.shape[1] or sampling.top_p < 1:
+        weight_BV = _keep_likeliest(weight_BV, sampling)
+    mass_BV = weight_BV.cumsum(axis=1)
+    chosen_B: Ids = (mass_BV <= uniform_B[:, None] * mass_BV[:, -1:]).sum(axis=1)
+    last_B: Ids = weight_BV.shape[1] - 1 - (weight_BV[:, ::-1] > 0).argmax(axis=1)
+    return np.minimum(chosen_B, last_B)  # uniform x mass may round up to the whole mass
+
+
+def _keep_likeliest(weight_BV: Floats, sampling: Sampling) -> Floats:
+    """Return the weights with those outside the k likeliest, then outside the nucleus, set to 0."""
+    order_BV = np.argsort(-weight_BV, axis=1, kind="stable")
+    sorted_BV = np.take_along_axis(weight_BV, order_BV, axis=1)
+    if sampling.top_k:
+        sorted_BV[:, sampling.top_k :] = 0
+    mass_before_BV = np.cumsum(sorted_BV, axis=1) - sorted_BV
+    if sampling.top_p < 1:
+        total_B1 = sorted_BV.sum(axis=1, keepdims=True)
+        sorted_BV[mass_before_BV >= sampling.top_p * total_B1] = 0  # the likeliest has nothing before it: it stays
+    kept_BV = np.zeros_like(weight_BV)
+    np.put_along_axis(kept_BV, order_BV, sorted_BV, axis=1)
+    return kept_BV
+
+
+def window_start(length: int, context: int) -> int:
+    """Return where the window onto a row of `length` tokens starts.
+
+    0 while the row fits; then the smallest multiple of half a context that leaves at most `context` tokens.
+
+    >>> [window_start(length, 8) for length in (0, 8, 9, 12, 13, 16, 17)]
+    [0, 0, 4, 4, 8, 8, 12]
+    >>> window_start(5, 1)  # a bigram sees the last token
+    4
+    """
+    hop = max(1, context // 2)
+    return max(0, -(-(length - context) // hop) * hop)
+
+
+def left_pad(rows: Sequence[Sequence[int]]) -> tuple[Ids, Ids]:
+    """Return rows of different lengths as one array, aligned on the right, and each row's padding.
+
+    >>> ids_BT, pad_B = left_pad([[5, 6, 7], [8]])
+    >>> ids_BT.tolist(), pad_B.tolist()
+    ([[5, 6, 7], [0, 0, 8]], [0, 2])
+    """
+    length = max(len(row) for row in rows)
+    ids_BT = np.zeros((len(rows), length), dtype=np.int64)
+    for b, row in enumerate(rows):
+        ids_BT[b, length - len(row) :] = row
+    return ids_BT, np.array([length - len(row) for row in rows], dtype=np.int64)
+
+
+def generate(
+    decoder: Decoder,
+    prompts: Sequence[Sequence[int]],
+    max_new_tokens: int,
+    sampling: Sampling,
+    rngs: Sequence[np.random.Generator],
+    banned_ids: Sequence[int] = (),
+    first_allowed_BV: npt.NDArray[np.bool_] | None = None,
+) -> Iterator[Ids]:
+    """Yield the next token of every row, of shape (B,), `max_new_tokens` times; tokens in `banned_ids` never come.
+
+    Each prompt holds at least one token, and `rngs` has one generator per prompt (see `sample_rng`). The first token
+    of each row is one of those that `first_allowed_BV` marks.
+    """
+    if not all(prompts):
+        raise ValueError("every prompt needs at least one token")
+    rows = [list(prompt) for prompt in prompts]
+    starts: list[int] = []
+    cache: Any = None
+    ids_B = np.empty(0, dtype=np.int64)
+    for step in range(max_new_tokens):
+        moved = [window_start(len(row), decoder.context) for row in rows]
+        if moved == starts:
+            logits_BTV, cache = decoder(ids_B[:, None], cache)
+        else:
+            starts = moved
+            ids_BT, pad_B = left_pad([row[start:] for row, start in zip(rows, starts, strict=True)])
+            logits_BTV, cache = decoder(ids_BT, decoder.empty_cache(pad_B))
+        logits_BV = logits_BTV[:, -1]
+        if step == 0 and first_allowed_BV is not None:
+            logits_BV = np.where(first_allowed_BV, logits_BV, -np.inf)
+        uniform_B = np.array([rng.random() for rng in rngs])
+        ids_B = choose(logits_BV, sampling, uniform_B, banned_ids)
+        for row, token in zip(rows, ids_B.tolist(), strict=True):
+            row.append(token)
+        yield ids_B

@@ -1,0 +1,37 @@
+"""Errors that a user can mend, and how they leave the program: one line, exit code 2, no traceback.
+
+Everything else (a bug) keeps its traceback.
+"""
+
+import errno
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+class UserError(Exception):
+    """Bad input. The message is one line that names the file, key or value, and the remedy."""
+
+
+@contextmanager
+def one_line_errors() -> Iterator[None]:
+    """Turn a `UserError`, a full disk or Ctrl-C inside the block into one line and an exit code.
+
+    Exit codes: 2 for bad input or a full disk, 130 for Ctrl-C (128 + SIGINT, as shells report it).
+    """
+    try:
+        yield
+    except UserError as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        raise SystemExit(2) from None
+    except OSError as error:
+        if error.errno not in NO_ROOM:
+            raise
+        where = f" while writing {error.filename}" if error.filename else ""
+        print(f"error: no room left on the disk{where}: free some space and run it again", file=sys.stderr)
+        raise SystemExit(2) from None
+    except KeyboardInterrupt:
+        print("interrupted: nothing half-written was kept", file=sys.stderr)
+        raise SystemExit(130) from None

@@ -1,0 +1,147 @@
+"""How fast and how large a bundle is on this machine: load time, first token, tokens per second, memory.
+
+`measure` runs in a fresh process, so that memory and load time are those of the runtime alone (numpy, tokenizers and
+ONNX Runtime), not of the stage that asks. Every figure is the median of several runs after a warm-up that does not
+count.
+
+Left out on purpose: peers (see benchmarks/), energy, several processes at once.
+
+    python -m gptmodel.latency BUNDLE JSON    print the figures as JSON; JSON holds the fields of `Workload`
+"""
+
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gptmodel.bundle import MODEL, Bundle
+from gptmodel.decoding import Decoder, Ids, Logits, Sampling, generate, sample_rng
+from gptmodel.errors import one_line_errors
+
+SAMPLING = Sampling(temperature=0.8, top_p=0.95)  # the command line's defaults: sorting the vocabulary is paid for
+
+
+@dataclass(frozen=True)
+class Workload:
+    """What is measured: fields as in the `benchmark` section of params.yaml."""
+
+    prompt_tokens: int
+    new_tokens: int
+    batch_sizes: list[int]
+    repeats: int
+
+
+class _Timed:
+    """A decoder that adds up the seconds spent in it: the rest of a run is sampling and bookkeeping."""
+
+    def __init__(self, decoder: Decoder) -> None:
+        self._decoder = decoder
+        self.context, self.vocab_size = decoder.context, decoder.vocab_size
+        self.seconds = 0.0
+
+    def empty_cache(self, pad_B: Ids) -> Any:
+        return self._decoder.empty_cache(pad_B)
+
+    def __call__(self, ids_BT: Ids, cache: Any) -> tuple[Logits, Any]:
+        started = time.perf_counter()
+        result = self._decoder(ids_BT, cache)
+        self.seconds += time.perf_counter() - started
+        return result
+
+
+def measure(bundle: Path, workload: Workload) -> dict[str, Any]:
+    """Return the figures of a bundle, measured in a fresh process; its exit code is ours if it fails."""
+    command = [sys.executable, "-m", "gptmodel.latency", str(bundle), json.dumps(asdict(workload))]
+    here = os.environ | {"PYTHONPATH": str(Path(__file__).resolve().parent.parent)}
+    done = subprocess.run(command, env=here, stdout=subprocess.PIPE, check=False)
+    if done.returncode:
+        raise SystemExit(done.returncode)  # it has said why on standard error
+    figures: dict[str, Any] = json.loads(done.stdout)
+    return figures
+
+
+def measure_here(bundle: Path, workload: Workload) -> dict[str, Any]:
+    """Return the figures of a bundle in this process; memory is the most that it ever held."""
+    started = time.perf_counter()
+    loaded = Bundle.load(bundle)
+    load_seconds = time.perf_counter() - started
+    decoder = _Timed(loaded.decoder)
+    prompt = np.random.default_rng(0).integers(0, decoder.vocab_size, workload.prompt_tokens).tolist()
+    first_seconds = _median(lambda: _run(decoder, [prompt], 1)[0], workload.repeats)
+    rates, host_shares = {}, {}
+    for size in workload.batch_sizes:
+        runs = [_run(decoder, [prompt] * size, workload.new_tokens) for _ in range(workload.repeats + 1)][1:]
+        rates[f"batch_{size}"] = statistics.median(size * (workload.new_tokens - 1) / rest for _, rest, _ in runs)
+        host_shares[f"batch_{size}"] = statistics.median(1 - inside / rest for _, rest, inside in runs)
+    return {
+        "load_ms": 1000 * load_seconds,
+        "first_token_latency_ms": 1000 * first_seconds,
+        "tokens_per_second": rates,
+        "host_share": host_shares,
+        "peak_memory_mb": _peak_memory_bytes() / 1e6,
+        "parameters": loaded.info.parameters,
+        "model_mb": (bundle / MODEL).stat().st_size / 1e6,
+        "workload": asdict(workload) | {"sampling": asdict(SAMPLING)},
+        "machine": _machine() | {"device": loaded.decoder.device, "threads": loaded.decoder.threads},
+    }
+
+
+def _run(decoder: _Timed, prompts: list[list[int]], new_tokens: int) -> tuple[float, float, float]:
+    """Generate once; return the seconds to the first token, of the rest, and of the rest inside the decoder."""
+    rngs = [sample_rng(0, row) for row in range(len(prompts))]
+    started = time.perf_counter()
+    tokens = generate(decoder, prompts, new_tokens, SAMPLING, rngs)
+    next(tokens)
+    first, decoder.seconds = time.perf_counter(), 0.0
+    for _ in tokens:
+        pass
+    return first - started, time.perf_counter() - first, decoder.seconds
+
+
+def _median(run: Callable[[], float], repeats: int) -> float:
+    return statistics.median([run() for _ in range(repeats + 1)][1:])
+
+
+def _peak_memory_bytes() -> int:
+    """The most resident memory this process ever had.
+
+    On Linux from VmHWM: getrusage's figure begins with that of the process that started this one.
+    """
+    status = Path("/proc/self/status")
+    if status.exists():
+        lines = dict(line.split(":", 1) for line in status.read_text().splitlines())
+        return 1024 * int(lines["VmHWM"].split()[0])
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else 1024 * peak
+
+
+def _machine() -> dict[str, Any]:
+    import onnxruntime
+
+    names = [platform.processor() or platform.machine()]
+    if (cpuinfo := Path("/proc/cpuinfo")).exists():
+        names = [line.split(":", 1)[1].strip() for line in cpuinfo.read_text().splitlines() if "model name" in line]
+    return {
+        "processor": names[0],
+        "cores": os.cpu_count(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "python": platform.python_version(),
+        "onnxruntime": onnxruntime.__version__,
+        "numpy": np.__version__,
+    }
+
+
+if __name__ == "__main__":
+    with one_line_errors():
+        print(json.dumps(measure_here(Path(sys.argv[1]), Workload(**json.loads(sys.argv[2])))))  # noqa: T201

@@ -1,0 +1,29 @@
+"""From a network's section of params.yaml to the network."""
+
+from torch import Tensor
+
+from gptmodel.bigram import Bigram
+from gptmodel.gpt import GPT
+from gptmodel.params import BigramNetwork, Network
+
+LanguageModel = Bigram | GPT  # both: (ids_BT, cache) -> (logits_BTV, cache)
+
+
+def build(config: Network, vocab_size: int) -> LanguageModel:
+    """Return the network with freshly drawn weights (torch's global generator)."""
+    if isinstance(config, BigramNetwork):
+        return Bigram(config, vocab_size)
+    return GPT(config, vocab_size)
+
+
+def weights(network: LanguageModel) -> dict[str, Tensor]:
+    """Return the learned tensors by name, each once: a tied output layer is the token embedding."""
+    tensors = dict(network.state_dict())
+    if isinstance(network, GPT) and network.config.tie_embeddings:
+        del tensors["head.weight"]
+    return tensors
+
+
+def count_parameters(network: LanguageModel) -> int:
+    """Return the number of learned values, shared ones once."""
+    return sum(tensor.numel() for tensor in weights(network).values())

@@ -1,0 +1,322 @@
+"""params.yaml as typed, frozen values: an unknown key, a wrong type or an impossible combination is a `UserError`.
+
+Sizes have no defaults here: params.yaml is the only place that gives a value. The descriptions are the
+source of docs/parameters.md (`python -m gptmodel.params --write-docs`).
+"""
+
+import difflib
+import re
+import sys
+from collections.abc import Hashable
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from gptmodel.errors import UserError, one_line_errors
+
+Level = Literal["char", "word", "bpe"]
+Count = Annotated[int, Field(ge=1)]
+Share = Annotated[float, Field(ge=0, lt=1)]
+Positive = Annotated[float, Field(gt=0)]
+
+HEAD_SIZE_MULTIPLE = 16  # ONNX Runtime's GroupQueryAttention with rotary positions and the fast GPU kernels want it
+
+
+Section = TypeVar("Section", bound=BaseModel)
+
+
+class Strict(BaseModel):
+    """Base of every section: unknown keys and wrong types are errors, values cannot be changed."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class CleanRules(Strict):
+    """One switch per cleaning rule (see `gptmodel.cleaning`); with all of them off the text passes unchanged."""
+
+    characters: bool = Field(description="drop the byte-order mark and soft hyphens; line ends to LF; Unicode NFC")
+    gutenberg: bool = Field(description="cut Project Gutenberg's header, licence and credit lines")
+    contents: bool = Field(description="cut tables of contents: announced ones anywhere, others at the start")
+    unwrap: bool = Field(description="join the lines of a wrapped paragraph; verse and headings stay")
+    notes: bool = Field(description="remove `[Note : ...]`, `[Illustration]` and note calls such as `[12]`")
+    italics: bool = Field(description="remove the `_` marks around italics")
+    dashes: bool = Field(description="`--` becomes an em dash with one space; dialogue lines begin with `— `")
+    ellipses: bool = Field(description="`...` becomes `…`")
+    apostrophes: bool = Field(description="the typographic apostrophe becomes `'`")
+    quotes: bool = Field(description="straight and English double quotes become `« »`")
+    spacing: bool = Field(description="one plain space inside `« »` and before `; : ! ?`; no no-break spaces")
+    blanks: bool = Field(
+        description="no spaces at line ends, no double spaces, no blank lines: a line is a paragraph, verse or heading"
+    )
+
+
+class Clean(Strict):
+    """How the raw text is cleaned."""
+
+    language: Literal["auto", "fr", "other"] = Field(
+        description="`auto` takes the catalog's language (your own text: guessed); French typography is for `fr` only"
+    )
+    rules: CleanRules
+
+
+class Split(Strict):
+    """Where the text is cut into train, validation and test: by position, in this order."""
+
+    train: Positive = Field(description="share of the characters that the networks learn from")
+    validation: Share = Field(description="share that chooses the best checkpoint")
+    test: Share = Field(description="share that only the final figures use; 0 for none")
+    boundary: Literal["line", "character"] = Field(
+        description="cut at the next line boundary, or exactly at the character (tinyshakespeare's protocol)"
+    )
+
+    @model_validator(mode="after")
+    def _shares_sum_to_one(self) -> Self:
+        if abs(self.train + self.validation + self.test - 1) > 1e-9:
+            raise ValueError("train + validation + test must be 1")
+        if self.validation == 0:
+            raise ValueError("validation must be above 0: it chooses the best checkpoint")
+        return self
+
+
+class CharTokenizer(Strict):
+    """One token per character of the training split."""
+
+    min_count: Count = Field(description="a character seen fewer times in the training split is unknown")
+
+
+class WordTokenizer(Strict):
+    """French-aware words; a word outside the vocabulary is spelled."""
+
+    vocab_size: Annotated[int, Field(ge=600)] = Field(description="largest number of tokens, spelling pieces included")
+    min_count: Count = Field(description="a word seen fewer times in the training split is spelled")
+
+
+class BpeTokenizer(Strict):
+    """Byte-level byte-pair encoding."""
+
+    vocab_size: Annotated[int, Field(ge=257)] = Field(description="number of tokens, the 256 bytes included")
+
+
+class Tokenizers(Strict):
+    """The three levels."""
+
+    char: CharTokenizer
+    word: WordTokenizer
+    bpe: BpeTokenizer
+
+
+class Training(Strict):
+    """How one network is trained."""
+
+    steps: Count = Field(description="optimizer steps")
+    batch_size: Count = Field(description="windows per step; tokens per step = batch_size x context")
+    learning_rate: Positive = Field(description="peak learning rate of AdamW")
+    warmup_steps: Annotated[int, Field(ge=0)] = Field(description="steps of linear rise to the peak")
+    final_learning_rate: Annotated[float, Field(ge=0)] = Field(description="learning rate at the last step (cosine)")
+    weight_decay: Annotated[float, Field(ge=0)] = Field(description="decoupled decay, on matrices only")
+    beta2: Share = Field(description="AdamW's second-moment decay; the first is 0.9")
+    gradient_clip: Positive = Field(description="largest global gradient norm")
+    evaluate_every: Count = Field(description="steps between exact evaluations of the whole validation split")
+
+    @model_validator(mode="after")
+    def _warmup_fits(self) -> Self:
+        if self.warmup_steps >= self.steps:
+            raise ValueError(f"warmup_steps ({self.warmup_steps}) must be below steps ({self.steps})")
+        if self.final_learning_rate > self.learning_rate:
+            raise ValueError("final_learning_rate must not be above learning_rate")
+        return self
+
+
+class BigramNetwork(Strict):
+    """The lecture's bigram: one row of logits per token."""
+
+    network: Literal["bigram"]
+    context: Count = Field(description="tokens per training window (the bigram itself sees one)")
+
+
+class GPTNetwork(Strict):
+    """A decoder-only transformer, from the 2017-style decoder to the modern one."""
+
+    network: Literal["gpt"]
+    context: Annotated[int, Field(ge=2)] = Field(description="tokens the network can look back on")
+    n_layer: Count = Field(description="transformer blocks")
+    n_head: Count = Field(description="attention heads; n_embd / n_head must be a multiple of 16")
+    n_embd: Count = Field(description="width of the residual stream")
+    n_hidden: Count = Field(description="width inside the MLP (4 x n_embd; 8/3 x n_embd for swiglu)")
+    norm: Literal["layernorm", "rmsnorm"] = Field(description="normalisation before each sub-layer")
+    positions: Literal["learned", "rotary"] = Field(description="learned table (GPT-2) or rotary (RoPE)")
+    mlp: Literal["gelu", "relu", "swiglu"] = Field(description="non-linearity of the MLP")
+    qk_norm: bool = Field(description="RMS-normalise queries and keys per head")
+    bias: bool = Field(description="biases in the linear layers and LayerNorms")
+    tie_embeddings: bool = Field(description="the output layer shares the token embedding")
+    dropout: Share = Field(description="share of residual-stream activations dropped in training")
+
+    @property
+    def head_size(self) -> int:
+        """Width of one attention head."""
+        return self.n_embd // self.n_head
+
+    @model_validator(mode="after")
+    def _heads_fit(self) -> Self:
+        if self.n_embd % self.n_head:
+            raise ValueError(f"n_embd ({self.n_embd}) must be divisible by n_head ({self.n_head})")
+        if self.head_size % HEAD_SIZE_MULTIPLE:
+            raise ValueError(
+                f"head size n_embd / n_head is {self.head_size}; it must be a multiple of {HEAD_SIZE_MULTIPLE}"
+            )
+        return self
+
+
+class BigramVariant(BigramNetwork, Training):
+    """One entry of `models:` that is a bigram."""
+
+    tokenizer: Level = Field(description="char, word or bpe")
+
+    def architecture(self) -> BigramNetwork:
+        """Return only what defines the network."""
+        return BigramNetwork(**self.model_dump(include=set(BigramNetwork.model_fields)))
+
+
+class GPTVariant(GPTNetwork, Training):
+    """One entry of `models:` that is a GPT."""
+
+    tokenizer: Level = Field(description="char, word or bpe")
+
+    def architecture(self) -> GPTNetwork:
+        """Return only what defines the network."""
+        return GPTNetwork(**self.model_dump(include=set(GPTNetwork.model_fields)))
+
+
+Network = BigramNetwork | GPTNetwork
+Variant = BigramVariant | GPTVariant
+
+
+class Samples(Strict):
+    """The text generated to look at, during training and afterwards."""
+
+    prompts: Annotated[list[str], Field(min_length=1)] = Field(description="the first one is also used during training")
+    temperatures: Annotated[list[Annotated[float, Field(ge=0)]], Field(min_length=1)] = Field(
+        description="0 takes the likeliest token; the first one is also used during training"
+    )
+    max_new_tokens: Count = Field(description="tokens generated per sample")
+    timeline_tokens: Count = Field(description="tokens of the sample at every evaluation during training")
+    top_k: Annotated[int, Field(ge=0)] = Field(description="sample among the k likeliest tokens; 0 for all")
+    top_p: Annotated[float, Field(gt=0, le=1)] = Field(description="sample among the likeliest tokens of this mass")
+
+
+class Export(Strict):
+    """The ONNX bundle."""
+
+    tolerance: Positive = Field(description="largest difference of a logit between torch and ONNX Runtime (fp32)")
+
+
+class Benchmark(Strict):
+    """What the benchmark stage measures."""
+
+    prompt_tokens: Count = Field(description="length of the prompt for the first-token latency")
+    new_tokens: Annotated[int, Field(ge=2)] = Field(description="tokens generated per run")
+    batch_sizes: Annotated[list[Count], Field(min_length=1)] = Field(description="sequences decoded at once")
+    repeats: Count = Field(description="runs per figure after one warm-up; the median counts")
+
+
+class Params(Strict):
+    """The whole of params.yaml."""
+
+    seed: Annotated[int, Field(ge=0)] = Field(description="fixes batches, dropout, initial weights and samples")
+    device: Literal["auto", "cpu", "cuda", "mps"] = Field(description="where training runs; auto: the fastest present")
+    corpus: Annotated[str, Field(min_length=1)] = Field(
+        description="a name in data/catalog.yaml, or the path of your own .txt file or folder"
+    )
+    clean: Clean
+    split: Split
+    tokenizers: Tokenizers
+    models: Annotated[
+        dict[
+            Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")],
+            Annotated[Variant, Field(discriminator="network")],
+        ],
+        Field(min_length=1),
+    ]
+    samples: Samples
+    export: Export
+    benchmark: Benchmark
+
+    def variant(self, name: str) -> Variant:
+        """Return the entry `name` of `models:`; `UserError` if there is none."""
+        if name not in self.models:
+            raise UserError(f"unknown model {name!r}: params.yaml has {', '.join(self.models)} under models:")
+        return self.models[name]
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML as people expect it: 1e-3 is a number (as in YAML 1.2), and a key given twice is an error."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        for key in keys:
+            if keys.count(key) > 1:
+                raise UserError(f"line {node.start_mark.line + 1}: the key {key!r} is given twice: keep one")
+        return super().construct_mapping(node, deep)
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"^[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
+)
+
+
+def read_yaml(path: Path) -> Any:
+    """Parse a YAML file; `UserError` names the file and the line of a mistake."""
+    try:
+        return yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
+    except FileNotFoundError:
+        raise UserError(f"{path} does not exist: run from the repository's root") from None
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} is not UTF-8 (byte {error.start}): save it as UTF-8") from None
+    except yaml.MarkedYAMLError as error:
+        line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
+        raise UserError(f"{path}{line}: not valid YAML: {error.problem}") from None
+    except UserError as error:
+        raise UserError(f"{path}, {error}") from None
+
+
+def load(path: Path) -> Params:
+    """Read and check params.yaml; `UserError` names the first wrong key and the remedy."""
+    return parse(Params, read_yaml(path), path)
+
+
+def parse(section: type[Section], values: Any, path: Path) -> Section:
+    """Check `values`, read from `path`, against a section's types; the first mistake becomes a `UserError`."""
+    try:
+        return section.model_validate(values)
+    except ValidationError as error:
+        # an unknown key first: it is usually the misspelling of the one that is missing
+        first = min(error.errors(include_url=False), key=lambda mistake: mistake["type"] != "extra_forbidden")
+    key = ".".join(str(part) for part in first["loc"] if part not in ("bigram", "gpt")) or "the file"
+    given = first["input"]
+    match first["type"]:
+        case "extra_forbidden":
+            close = difflib.get_close_matches(str(first["loc"][-1]), _known_keys(), n=1)
+            problem = f"unknown key: {f'did you mean {close[0]}?' if close else 'remove it'}"
+        case "missing":
+            problem = "missing: give it a value (docs/parameters.md describes it)"
+        case "value_error":
+            problem = str(first["ctx"]["error"])
+        case _:
+            problem = f"{first['msg'][0].lower()}{first['msg'][1:]}, not {given!r}"
+    raise UserError(f"{path}: {key}: {problem}")
+
+
+def _known_keys() -> set[str]:
+    sections, keys = [Strict], set[str]()
+    while sections:
+        section = sections.pop()
+        sections.extend(section.__subclasses__())
+        keys.update(section.model_fields)
+    return keys
+
+
+if __name__ == "__main__":  # python -m gptmodel.params [params.yaml]: check it, as `make repro` does first
+    with one_line_errors():
+        load(Path(sys.argv[1]))

@@ -1,0 +1,203 @@
+"""One MLflow run per trained model, shared by the stages train, evaluate, export and benchmark (a process each).
+
+The stages meet through a *fingerprint*: train computes it from everything that determines the weights and leaves it in
+its checkpoint; the run carries it as a tag. Which run a stage writes to, within the experiment named like the corpus:
+
+- train continues its own unfinished run (a resumed training: rows of steps that the run has are skipped, so no point is
+  drawn twice). If that run's training had finished, it starts a new one and marks the old one `superseded=true`.
+- any other stage takes the newest run with the fingerprint that is not superseded, one of its own DVC experiment first.
+  If another DVC experiment has already done this stage there, it writes to a child run, so that an experiment on
+  evaluation parameters leaves the baseline's figures alone. If there is no run (the store was lost, or the model came
+  by `dvc pull`), it starts one tagged `restored=true`.
+
+MLflow mirrors the DVC outputs and is never needed: `GPTMODEL_TRACKING=off`, a missing MLflow, a server that is down or
+a full disk end in a run that logs nothing, after one line on standard error. Nothing imports MLflow before `run`.
+
+Left out on purpose: autologging, system metrics, the model registry.
+Source: https://mlflow.org/docs/latest/ml/tracking
+"""
+
+import getpass
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gptmodel import mlflow_store
+from gptmodel.mlflow_run import NOTE, Run, brief, say
+from gptmodel.mlflow_store import Store, StoreUnavailable
+
+PARENT = "mlflow.parentRunId"
+OFF = {"off", "0", "no", "false"}
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Who logs: a stage of the model `variant` with this `fingerprint`, at a `level`, on a corpus."""
+
+    fingerprint: str
+    variant: str
+    corpus: Mapping[str, object]
+    level: str
+    stage: str
+
+    @property
+    def experiment(self) -> str:
+        """The DVC experiment, "" in the workspace."""
+        return os.environ.get("DVC_EXP_NAME", "")
+
+    @property
+    def run_name(self) -> str:
+        """The run's name in the UI."""
+        return f"{self.variant} [{self.experiment}]" if self.experiment else self.variant
+
+
+@contextmanager
+def run(*, fingerprint: str, variant: str, corpus: Mapping[str, object], level: str, stage: str) -> Iterator[Run]:
+    """Open the run of a model for one stage, RUNNING inside the block and FINISHED, FAILED or KILLED after it.
+
+    `corpus` needs `name` (of the MLflow experiment); the rest of it becomes tags. What the block raises passes through;
+    the store never raises.
+    """
+    opened = _open(Identity(fingerprint, variant, corpus, level, stage))
+    started = time.monotonic()
+    state = "failed"
+    try:
+        yield opened
+        state = "finished"
+    except (KeyboardInterrupt, SystemExit):
+        state = "killed"
+        raise
+    finally:
+        opened.close(stage, state, time.monotonic() - started)
+
+
+def _open(who: Identity) -> Run:
+    if os.environ.get("GPTMODEL_TRACKING", "").lower() in OFF:
+        return Run()
+    try:
+        return _resume_or_start(mlflow_store.open_store(), who)
+    except StoreUnavailable as error:
+        say(f"off for this stage: {error}")
+    except mlflow_store.failures() as error:
+        where = mlflow_store.without_password(mlflow_store.address())
+        say(f"off for this stage: the store at {where} does not work ({brief(error)})")
+    return Run()
+
+
+def _resume_or_start(store: Store, who: Identity) -> Run:
+    """Choose the run as the module's docstring says."""
+    client = store.client
+    experiment_id = _experiment(store, who.corpus)
+    runs = _runs(client, experiment_id, who)
+    own = _own(runs, who)
+    if who.stage == "train":
+        finished = [run for run in own if run.data.tags.get("stage.train") == "finished"]
+        if own and own[0] not in finished:
+            return _resume(client, own[0], who)
+        new = _start(client, experiment_id, who)
+        for old in finished:
+            client.set_tag(old.info.run_id, "superseded", "true")
+            client.set_tag(old.info.run_id, "superseded.by", new.id)
+            client.update_run(old.info.run_id, name=f"{old.info.run_name} (superseded)")
+        return new
+    if not runs:
+        return _start(client, experiment_id, who, {"restored": "true"})
+    found = (own or runs)[0]
+    tags = found.data.tags
+    done = tags.get(f"stage.{who.stage}") in ("running", "finished")
+    if not done or tags.get(f"stage.{who.stage}.exp_name", "") == who.experiment:
+        return _resume(client, found, who)
+    children = _own(_runs(client, experiment_id, who, parent=found.info.run_id), who)
+    if children:
+        return _resume(client, children[0], who)
+    return _start(client, experiment_id, who, {PARENT: found.info.run_id})
+
+
+def _experiment(store: Store, corpus: Mapping[str, object]) -> str:
+    """Return the id of the MLflow experiment named like the corpus, creating it if it is not there."""
+    from mlflow.exceptions import MlflowException
+
+    name = str(corpus["name"])
+    found = store.client.get_experiment_by_name(name)
+    if found is None:
+        facts = " · ".join(str(corpus[key]) for key in ("title", "author", "year", "licence") if key in corpus)
+        tags = {"mlflow.experimentKind": "custom_model_development", NOTE: facts or name}
+        try:
+            return str(store.client.create_experiment(name, artifact_location=store.artifacts, tags=tags))
+        except MlflowException:  # another process was first
+            found = store.client.get_experiment_by_name(name)
+            if found is None:
+                raise
+    if found.lifecycle_stage == "deleted":
+        raise StoreUnavailable(
+            f"the MLflow experiment {name!r} is in the trash: bring it back with "
+            f"`mlflow experiments restore --experiment-id {found.experiment_id}`"
+        )
+    return str(found.experiment_id)
+
+
+def _runs(client: Any, experiment_id: str, who: Identity, parent: str | None = None) -> list[Any]:
+    """Return the live runs with the fingerprint, newest first: those without a parent, or the children of `parent`."""
+    query = f"tags.fingerprint = '{who.fingerprint}' and tags.superseded = 'false'"
+    runs = client.search_runs([experiment_id], query, order_by=["attributes.start_time DESC"])
+    return [run for run in runs if run.data.tags.get(PARENT) == parent]
+
+
+def _own(runs: list[Any], who: Identity) -> list[Any]:
+    return [run for run in runs if run.data.tags.get("dvc.exp_name", "") == who.experiment]
+
+
+def _start(client: Any, experiment_id: str, who: Identity, tags: Mapping[str, str] | None = None) -> Run:
+    tags = {**_model_tags(who), **_stage_tags(who, {}), **(tags or {})}
+    return Run(client, client.create_run(experiment_id, run_name=who.run_name, tags=tags))
+
+
+def _resume(client: Any, found: Any, who: Identity) -> Run:
+    opened = Run(client, found)
+    client.update_run(found.info.run_id, status="RUNNING")
+    opened.set_tags({**_stage_tags(who, found.data.tags), **(_model_tags(who) if who.stage == "train" else {})})
+    return opened
+
+
+def _stage_tags(who: Identity, old: Mapping[str, str]) -> dict[str, str]:
+    """Return what every stage leaves on its run: its state, and the DVC stage and experiment it ran in."""
+    name = f"stage.{who.stage}"
+    tags = {name: "running", "dvc.stage": os.environ.get("DVC_STAGE", who.stage)}
+    if who.experiment or f"{name}.exp_name" in old:
+        tags[f"{name}.exp_name"] = who.experiment
+    return tags
+
+
+def _model_tags(who: Identity) -> dict[str, str]:
+    """Return what says which model a run is about, from which code, and by whom it was started."""
+    tags = {f"corpus.{key}": str(value) for key, value in who.corpus.items() if key != "name"}
+    tags |= {"corpus": str(who.corpus["name"]), "level": who.level, "variant": who.variant}
+    tags |= {"fingerprint": who.fingerprint, "superseded": "false", "restored": "false"}
+    tags |= {"mlflow.source.name": os.environ.get("DVC_STAGE") or Path(sys.argv[0]).name, "mlflow.source.type": "LOCAL"}
+    if who.experiment:
+        tags |= {"dvc.exp_name": who.experiment, "dvc.baseline": os.environ.get("DVC_EXP_BASELINE_REV", "")}
+    with suppress(OSError, KeyError, ImportError):  # a container's user may have no name
+        tags["mlflow.user"] = getpass.getuser()
+    commit = _git("rev-parse", "HEAD")
+    if commit:
+        tags["mlflow.source.git.commit"] = commit
+        tags["git.dirty"] = str(bool(_git("status", "--porcelain", "--untracked-files=no", ":!dvc.lock"))).lower()
+    return tags
+
+
+def _git(*arguments: str) -> str:
+    """Return what git says, "" where there is no git, repository or commit; takes no lock that DVC may hold."""
+    environment = {**os.environ, "GIT_OPTIONAL_LOCKS": "0"}
+    try:
+        done = subprocess.run(
+            ["git", *arguments], capture_output=True, text=True, check=True, timeout=10, env=environment
+        )
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return done.stdout.strip()

@@ -1,0 +1,18 @@
+"""Fixtures shared by the tests: the French text written for this project, and small networks of every kind."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault(
+    "OMP_NUM_THREADS", "1"
+)  # tiny networks: threads that wait for each other cost more than they bring
+
+FIXTURES = Path(__file__).parent / "fixtures"
+
+
+@pytest.fixture(scope="session")
+def french() -> str:
+    """A few KB of French prose and dialogue."""
+    return (FIXTURES / "roman.txt").read_text(encoding="utf-8")

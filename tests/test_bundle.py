@@ -1,0 +1,192 @@
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from gptmodel import bundle, checkpoint, files, latency, tokenizer
+from gptmodel.bundle import FORMAT_VERSION, INFO, MODEL, TOKENIZER, Bundle, read_info
+from gptmodel.checkpoint import Meta
+from gptmodel.errors import UserError
+from gptmodel.latency import Workload
+from pipelines import benchmark, export
+from tests.bundle_for_tests import TEXT, char_tokenizer, info, random_network, write
+from tests.networks_for_tests import CONFIGS, CONTEXT
+
+ROOT = Path(__file__).resolve().parent.parent
+LETTERS = char_tokenizer()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return write(tmp_path / "bundle", random_network("modern", LETTERS), LETTERS)
+
+
+def altered_json(folder: Path, **changes: object) -> None:
+    values = json.loads((folder / INFO).read_text()) | changes
+    (folder / INFO).write_text(json.dumps({key: value for key, value in values.items() if value is not None}))
+
+
+def renew_hashes(folder: Path) -> None:
+    altered_json(folder, files={name: bundle._entry(folder / name) for name in (MODEL, TOKENIZER)})
+
+
+@pytest.mark.parametrize("kind", CONFIGS)
+def test_what_is_written_is_read(tmp_path, kind):
+    network = random_network(kind, LETTERS)
+    loaded = Bundle.load(write(tmp_path / "bundle", network, LETTERS), "cpu")
+    assert loaded.info == info(network)
+    assert loaded.tokenizer.encode(TEXT).tolist() == LETTERS.encode(TEXT).tolist()
+    assert loaded.decoder.vocab_size == LETTERS.vocab_size
+    assert loaded.decoder.context == (1 if kind == "bigram" else CONTEXT)
+    assert sorted(path.name for path in loaded.path.iterdir()) == [INFO, MODEL, TOKENIZER]
+
+
+def test_a_bundle_works_wherever_it_is_copied(folder, tmp_path):
+    shutil.copytree(folder, tmp_path / "elsewhere" / "é ü")
+    assert Bundle.load(tmp_path / "elsewhere" / "é ü", "cpu").info == read_info(folder)
+
+
+DAMAGE = {
+    "a missing folder": (lambda b: shutil.rmtree(b), "is not a folder"),
+    "a file": (lambda b: (shutil.rmtree(b), b.write_text("")), "is not a folder"),
+    "an empty folder": (lambda b: [path.unlink() for path in b.iterdir()], r"bundle\.json does not exist"),
+    "no model": (lambda b: (b / MODEL).unlink(), r"model\.onnx does not exist"),
+    "no tokenizer": (lambda b: (b / TOKENIZER).unlink(), r"tokenizer\.json does not exist"),
+    "a truncated model": (lambda b: (b / MODEL).write_bytes((b / MODEL).read_bytes()[:-9]), "bytes instead of"),
+    "an altered model": (
+        lambda b: (b / MODEL).write_bytes((b / MODEL).read_bytes()[:-1] + b"?"),
+        r"model\.onnx was altered",
+    ),
+    "an altered tokenizer": (
+        lambda b: (b / TOKENIZER).write_text((b / TOKENIZER).read_text().replace("1", "2")),
+        r"tokenizer\.json was altered",
+    ),
+    "half a json": (lambda b: (b / INFO).write_text((b / INFO).read_text()[:99]), r"bundle\.json is damaged"),
+    "no utf-8": (lambda b: (b / INFO).write_bytes(b"\xff\xfe"), r"bundle\.json is damaged"),
+    "a foreign json": (lambda b: (b / INFO).write_text('{"a": 1}'), "does not describe a gptmodel bundle"),
+    "a list": (lambda b: (b / INFO).write_text("[1]"), "does not describe a gptmodel bundle"),
+    "a newer version": (
+        lambda b: altered_json(b, format_version=FORMAT_VERSION + 1),
+        f"format_version {FORMAT_VERSION + 1}, this gptmodel reads {FORMAT_VERSION}: install",
+    ),
+    "no hashes": (lambda b: altered_json(b, files={}), r"no size and sha256 of model\.onnx"),
+    "no context": (lambda b: altered_json(b, context=None), "context is missing or not of type int"),
+    "a corpus of another type": (lambda b: altered_json(b, corpus="Hugo"), "corpus is missing or not of type Mapping"),
+    "another vocabulary": (
+        lambda b: (tokenizer.fit_char("abc", 1).save(b / TOKENIZER), renew_hashes(b)),
+        r"tokenizer\.json has 4 tokens, bundle\.json says",
+    ),
+    "another model": (lambda b: ((b / MODEL).write_bytes(b"?" * 99), renew_hashes(b)), r"cannot load .*model\.onnx"),
+}
+
+
+@pytest.mark.parametrize("what", DAMAGE)
+def test_a_damaged_bundle_is_one_line_with_the_file_and_the_remedy(folder, what):
+    damage, message = DAMAGE[what]
+    damage(folder)
+    with pytest.raises(UserError, match=message) as error:
+        Bundle.load(folder, "cpu")
+    assert str(folder) in str(error.value)
+    assert ":" in str(error.value)
+
+
+def test_writing_replaces_an_older_bundle_whole_or_not_at_all(folder, tmp_path, monkeypatch):
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    (folder / "leftover").write_text("")
+
+    def no_room(path, value):
+        raise OSError(28, "No space left on device", str(path))
+
+    with monkeypatch.context() as broken:
+        broken.setattr(files, "write_json", no_room)
+        with pytest.raises(OSError, match="No space left"):
+            write(folder, random_network("classic", LETTERS), LETTERS)
+    assert {path.name for path in folder.iterdir()} == {*before, "leftover"}
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["bundle", "tokenizer.json"]
+    write(folder, random_network("modern", LETTERS), LETTERS)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def test_the_figures_of_a_bundle_are_measured_in_a_process_of_its_own(folder):
+    workload = Workload(prompt_tokens=5, new_tokens=9, batch_sizes=[1, 3], repeats=2)
+    figures = latency.measure(folder, workload)
+    assert figures["tokens_per_second"].keys() == figures["host_share"].keys() == {"batch_1", "batch_3"}
+    assert figures["tokens_per_second"]["batch_3"] > 0
+    assert all(0 < share < 1 for share in figures["host_share"].values())
+    assert figures["first_token_latency_ms"] > 0
+    assert 30 < figures["peak_memory_mb"] < 400  # torch alone would be more
+    assert figures["machine"]["device"] in ("cpu", "cuda")
+
+
+def test_a_damaged_bundle_cannot_be_measured(folder, capfd):
+    (folder / MODEL).unlink()
+    with pytest.raises(SystemExit) as stopped:
+        latency.measure(folder, Workload(5, 9, [1], 1))
+    assert stopped.value.code == 2
+    assert capfd.readouterr().err.startswith("error: ")
+
+
+@pytest.fixture
+def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """What the stages before export leave behind, for one small model; the stage runs in it."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("GPTMODEL_TRACKING", "off")
+    monkeypatch.setattr(sys, "argv", ["stage", "gpt-char"])
+    values = yaml.safe_load((ROOT / "params.yaml").read_text())
+    values["benchmark"] = {"prompt_tokens": 4, "new_tokens": 4, "batch_sizes": [2], "repeats": 1}
+    Path("params.yaml").write_text(yaml.safe_dump(values))
+    tokens, model = tmp_path / "data/tokens/char", tmp_path / "models/gpt-char"
+    LETTERS.save(tokens / "tokenizer.json")
+    ids = LETTERS.encode(TEXT * 9).astype(np.uint16)
+    np.save(tokens / "validation.npy", ids)
+    splits = {"validation": {"characters": len(TEXT) * 9}}
+    files.write_json(tokens / "stats.json", {"splits": splits})
+    network = random_network("modern", LETTERS)
+    meta = Meta(
+        variant="gpt-char",
+        level="char",
+        network=CONFIGS["modern"],
+        vocab_size=LETTERS.vocab_size,
+        tokenizer_sha256=files.sha256(tokens / "tokenizer.json"),
+        corpus={"name": "essai", "title": "Un essai", "language": "fr"},
+        fingerprint="f" * 64,
+        seed=0,
+        best_step=5,
+        validation_loss_nats=1.5,
+    )
+    checkpoint.save(model / "checkpoint", network, meta)
+    files.write_json(model / "metrics.json", {"test": {"bits_per_char": 2.5}})
+    return model
+
+
+def test_the_export_stage_writes_a_bundle_and_the_benchmark_stage_measures_it(workspace):
+    export.main()
+    loaded = Bundle.load(workspace / "bundle", "cpu")
+    assert loaded.info.metrics == {"test": {"bits_per_char": 2.5}}
+    assert loaded.info.corpus["title"] == "Un essai"
+    assert loaded.info.parity == json.loads((workspace / "parity.json").read_text())
+    assert loaded.info.versions.keys() == {"gptmodel", "torch", "onnx", "onnxruntime"}
+    benchmark.main()
+    assert json.loads((workspace / "benchmark.json").read_text())["tokens_per_second"]["batch_2"] > 0
+
+
+def test_past_the_tolerance_nothing_is_written(workspace, capsys):
+    values = yaml.safe_load(Path("params.yaml").read_text())
+    values["export"]["tolerance"] = 1e-12
+    Path("params.yaml").write_text(yaml.safe_dump(values))
+    with pytest.raises(SystemExit) as stopped:
+        export.main()
+    assert stopped.value.code == 2
+    assert "nothing was written" in capsys.readouterr().err
+    assert sorted(path.name for path in workspace.iterdir()) == ["checkpoint", "metrics.json"]
+
+
+def test_another_tokenizer_than_the_trained_one_is_refused(workspace, capsys):
+    tokenizer.fit_char(TEXT + "☃", 1).save(Path("data/tokens/char/tokenizer.json"))
+    with pytest.raises(SystemExit):
+        export.main()
+    assert "is not the one gpt-char was trained with" in capsys.readouterr().err

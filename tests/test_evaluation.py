@@ -1,0 +1,54 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from gptmodel import evaluation
+from gptmodel.evaluation import Score, total_nats, unknown_nats
+from tests.networks_for_tests import CONFIGS, CONTEXT, VOCAB_SIZE, build
+
+CPU = torch.device("cpu")
+IDS = np.random.default_rng(2).integers(VOCAB_SIZE, size=200).astype(np.uint16)
+
+
+@pytest.mark.parametrize("kind", list(CONFIGS))
+@pytest.mark.parametrize("length", [1, 2, CONTEXT, CONTEXT + 1, CONTEXT + 2, 5 * CONTEXT, 200])
+def test_every_token_is_charged_exactly_once(kind: str, length: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Against a loop that asks for one token at a time; in several batches, so that their seams are covered too."""
+    monkeypatch.setattr(evaluation, "LOGITS_PER_BATCH", 3 * CONTEXT * VOCAB_SIZE)
+    network, ids = build(kind), torch.from_numpy(IDS[:length].astype(np.int64))
+    by_hand = math.log(VOCAB_SIZE)
+    with torch.inference_mode():
+        for place in range(1, length):
+            start = (place - 1) // CONTEXT * CONTEXT
+            logits, _ = network(ids[start:place].unsqueeze(0))
+            by_hand -= float(logits[0, -1].log_softmax(-1)[ids[place]])
+    assert total_nats(network, IDS[:length], CPU) == pytest.approx(by_hand, rel=1e-5)
+
+
+def test_evaluation_restores_the_mode_and_draws_no_dropout() -> None:
+    network = build("modern")
+    network.train()
+    for module in network.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.5
+    assert total_nats(network, IDS, CPU) == total_nats(network, IDS, CPU)
+    assert network.training
+
+
+def test_unknown_characters_are_paid_for() -> None:
+    ids = np.array([0, 3, 0, 5], dtype=np.uint16)
+    assert unknown_nats(ids, None) == 0
+    assert unknown_nats(ids, 0) == pytest.approx(2 * math.log(1_112_064))
+    assert unknown_nats(ids, 1) == 0
+
+
+def test_levels_compare_by_the_text_not_by_the_token() -> None:
+    text = "Où va-t-il ?\n"
+    coarse, fine = Score.of(20.0, 4, text), Score.of(20.0, 13, text)
+    assert coarse.loss_nats != fine.loss_nats
+    assert coarse.bits_per_char == fine.bits_per_char == pytest.approx(20 / math.log(2) / 13)
+    assert coarse.bits_per_byte == pytest.approx(20 / math.log(2) / 14)  # ù has two bytes
+    assert coarse.word_perplexity == pytest.approx(math.exp(20 / 3))
+    assert coarse.word_perplexity == pytest.approx(2 ** (coarse.bits_per_char * len(text) / 3))

@@ -1,0 +1,96 @@
+import errno
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from gptmodel import files
+from gptmodel.errors import UserError, one_line_errors
+
+
+def listing(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_a_file_appears_whole_or_not_at_all(tmp_path: Path) -> None:
+    target = tmp_path / "sub" / "a.txt"
+    files.write_text(target, "début\r\nfin")
+    assert target.read_bytes() == "début\r\nfin".encode()
+    with pytest.raises(RuntimeError, match="stop"), files.whole_file(target) as partial:
+        partial.write_text("half")
+        raise RuntimeError("stop")
+    assert target.read_bytes() == "début\r\nfin".encode()
+    assert listing(tmp_path / "sub") == ["a.txt"]
+
+
+def test_a_folder_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
+    target = tmp_path / "out"
+    with files.whole_folder(target) as partial:
+        (partial / "old.txt").write_text("old")
+    with pytest.raises(RuntimeError, match="stop"), files.whole_folder(target) as partial:
+        (partial / "new.txt").write_text("half")
+        raise RuntimeError("stop")
+    assert listing(target) == ["old.txt"]
+    with files.whole_folder(target) as partial:
+        (partial / "new.txt").write_text("new")
+    assert listing(target) == ["new.txt"]
+    assert listing(tmp_path) == ["out"]
+
+
+def test_json_is_readable_and_refuses_what_json_cannot_say(tmp_path: Path) -> None:
+    files.write_json(tmp_path / "a.json", {"b": "été", "a": 1})
+    assert (tmp_path / "a.json").read_text(encoding="utf-8") == '{\n  "b": "été",\n  "a": 1\n}\n'
+    with pytest.raises(ValueError, match="Out of range"):
+        files.write_json(tmp_path / "a.json", {"loss": float("nan")})
+    assert "été" in (tmp_path / "a.json").read_text(encoding="utf-8")
+
+
+def test_sha256_is_the_standard_one(tmp_path: Path) -> None:
+    (tmp_path / "abc").write_bytes(b"abc")
+    assert files.sha256(tmp_path / "abc") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "words"),
+    [
+        (UserError("a.txt is empty:\nput text in it"), 2, "error: a.txt is empty: put text in it\n"),
+        (OSError(errno.ENOSPC, "No space", "b.npy"), 2, "error: no room left on the disk while writing b.npy"),
+        (KeyboardInterrupt(), 130, "interrupted"),
+    ],
+)
+def test_what_a_user_can_mend_is_one_line(
+    error: BaseException, code: int, words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as caught, one_line_errors():
+        raise error
+    assert caught.value.code == code
+    printed = capsys.readouterr().err
+    assert printed.startswith(words)
+    assert printed.count("\n") == 1
+
+
+def test_a_bug_keeps_its_traceback() -> None:
+    with pytest.raises(ZeroDivisionError), one_line_errors():
+        _ = 1 / 0
+    with pytest.raises(FileNotFoundError), one_line_errors():
+        Path("/no/such/file").read_text()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="limits the size of files, which only POSIX can")
+def test_a_full_disk_leaves_the_old_file(tmp_path: Path) -> None:
+    """The kernel refuses to write past a limit, as a full disk would; the old content survives."""
+    target = tmp_path / "ids.txt"
+    target.write_text("old")
+    code = (
+        "import resource, sys; from pathlib import Path; from gptmodel import files, errors\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))\n"
+        "with errors.one_line_errors(): files.write_text(Path(sys.argv[1]), 'x' * 100_000)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(target)], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: no room left on the disk")
+    assert done.stderr.count("\n") == 1
+    assert target.read_text() == "old"
+    assert listing(tmp_path) == ["ids.txt"]

@@ -1,0 +1,127 @@
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from gptmodel import networks
+from gptmodel.gpt import GPT, rotary_table, rotate
+from tests.networks_for_tests import CONFIGS, CONTEXT, GPT_KINDS, VOCAB_SIZE, build
+
+KINDS = list(CONFIGS)
+
+
+def random_ids(rows: int, length: int, seed: int = 1) -> Tensor:
+    return torch.randint(VOCAB_SIZE, (rows, length), generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_future_token_changes_no_earlier_logit(kind: str) -> None:
+    network, ids = build(kind), random_ids(3, CONTEXT)
+    before, _ = network(ids)
+    for place in range(CONTEXT):
+        altered = ids.clone()
+        altered[:, place] = (altered[:, place] + 1) % VOCAB_SIZE
+        after, _ = network(altered)
+        torch.testing.assert_close(after[:, :place], before[:, :place], rtol=0, atol=1e-5)
+        assert not torch.allclose(after[:, place], before[:, place])
+
+
+@pytest.mark.parametrize("kind", GPT_KINDS)
+def test_every_earlier_token_can_matter(kind: str) -> None:
+    network, ids = build(kind), random_ids(1, CONTEXT)
+    before, _ = network(ids)
+    for place in range(CONTEXT):
+        altered = ids.clone()
+        altered[:, place] = (altered[:, place] + 1) % VOCAB_SIZE
+        assert not torch.equal(network(altered)[0][:, -1], before[:, -1])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("steps", [[CONTEXT], [1] * CONTEXT, [5, 1, 4, 2]])
+def test_cached_equals_uncached(kind: str, steps: list[int]) -> None:
+    network, ids = build(kind), random_ids(2, CONTEXT)
+    whole, _ = network(ids)
+    cache = network.empty_cache(torch.zeros(2, dtype=torch.int64))
+    parts = []
+    for piece in ids.split(steps, dim=1):
+        logits, cache = network(piece, cache)
+        parts.append(logits)
+    torch.testing.assert_close(torch.cat(parts, dim=1), whole, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_left_padding_changes_nothing(kind: str) -> None:
+    network, ids = build(kind), random_ids(1, 7)
+    alone, _ = network(ids)
+    for pad in (1, 5):
+        filler = random_ids(1, pad, seed=pad)
+        cache = network.empty_cache(torch.tensor([pad]))
+        first, cache = network(torch.cat((filler, ids[:, :4]), dim=1), cache)
+        rest, _ = network(ids[:, 4:], cache)
+        torch.testing.assert_close(torch.cat((first[:, pad:], rest), dim=1), alone, rtol=0, atol=1e-5)
+        assert torch.isfinite(first).all()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_tiny_batch_can_be_learned_by_heart(kind: str) -> None:
+    torch.manual_seed(0)
+    network = networks.build(CONFIGS[kind], VOCAB_SIZE)
+    ids = torch.randperm(VOCAB_SIZE, generator=torch.Generator().manual_seed(3))[:CONTEXT].unsqueeze(0)
+    optimizer = torch.optim.Adam(network.parameters(), lr=0.05)
+    for _ in range(150):
+        loss = F.cross_entropy(network(ids[:, :-1])[0].flatten(0, 1), ids[:, 1:].flatten())
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert float(loss.detach()) < 0.1
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_untrained_network_is_close_to_uniform(kind: str) -> None:
+    torch.manual_seed(0)
+    network = networks.build(CONFIGS[kind], VOCAB_SIZE)
+    loss = F.cross_entropy(network(random_ids(8, CONTEXT))[0].flatten(0, 1), random_ids(8, CONTEXT, 2).flatten())
+    assert abs(float(loss.detach()) - math.log(VOCAB_SIZE)) < 0.05
+
+
+def test_attention_is_the_papers_equation() -> None:
+    """softmax(Q K^T / sqrt(d)) V with a causal mask, computed by hand from the first block's weights."""
+    network = build("classic")
+    assert isinstance(network, GPT)
+    attention, head = network.blocks[0].attention, CONFIGS["classic"].head_size  # type: ignore[union-attr]
+    x_TC = torch.randn(5, 32, generator=torch.Generator().manual_seed(4))
+    q, k, v = (x_TC @ attention.qkv.weight.T + attention.qkv.bias).split(32, dim=-1)
+    heads = []
+    for h in range(2):
+        part = slice(h * head, (h + 1) * head)
+        scores = q[:, part] @ k[:, part].T / math.sqrt(head)
+        scores = scores.masked_fill(torch.triu(torch.ones(5, 5, dtype=torch.bool), 1), -math.inf)
+        heads.append(scores.softmax(-1) @ v[:, part])
+    by_hand = torch.cat(heads, dim=-1) @ attention.out.weight.T + attention.out.bias
+    computed, _, _ = attention(x_TC.unsqueeze(0), None, None, None)
+    torch.testing.assert_close(computed[0], by_hand, rtol=0, atol=1e-5)
+
+
+def test_rotation_keeps_lengths_and_depends_on_distance_only() -> None:
+    cos, sin = rotary_table(16, 40)
+    generator = torch.Generator().manual_seed(0)
+    q, k = torch.randn(16, generator=generator), torch.randn(16, generator=generator)
+
+    def turned(x: Tensor, place: int) -> Tensor:
+        return rotate(x.view(1, 1, 1, 16), cos[place].view(1, 1, -1), sin[place].view(1, 1, -1)).flatten()
+
+    torch.testing.assert_close(turned(q, 33).norm(), q.norm())
+    torch.testing.assert_close(turned(q, 7) @ turned(k, 4), turned(q, 36) @ turned(k, 33), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(turned(q, 0), q)
+
+
+def test_parameters_are_counted_once() -> None:
+    d, f, v = 32, 48, VOCAB_SIZE
+    assert networks.count_parameters(build("bigram")) == v * v
+    qk_gains = 2 * 16
+    per_block = 3 * d * d + d * d + 3 * d * f + 2 * d + qk_gains
+    assert networks.count_parameters(build("modern")) == 2 * per_block + 2 * v * d + d
+    classic_block = (3 * d * d + 3 * d) + (d * d + d) + (d * f + f) + (f * d + d) + 4 * d
+    assert networks.count_parameters(build("classic")) == 2 * classic_block + v * d + CONTEXT * d + 2 * d

@@ -1,0 +1,109 @@
+from pathlib import Path
+
+import pytest
+import yaml
+
+from gptmodel import params
+from gptmodel.errors import UserError
+
+ROOT = Path(__file__).parent.parent
+
+
+def changed(tmp_path: Path, key: str, value: object) -> Path:
+    """Write params.yaml with one (dotted) key changed; None removes it."""
+    values = params.read_yaml(ROOT / "params.yaml")
+    *parents, last = key.split(".")
+    section = values
+    for parent in parents:
+        section = section[parent]
+    if value is None:
+        del section[last]
+    else:
+        section[last] = value
+    path = tmp_path / "params.yaml"
+    path.write_text(yaml.safe_dump(values, allow_unicode=True), encoding="utf-8")
+    return path
+
+
+def test_the_projects_own_params_are_valid() -> None:
+    loaded = params.load(ROOT / "params.yaml")
+    assert list(loaded.models) == ["bigram-char", "classic-char", "gpt-char", "gpt-word", "gpt-bpe"]
+    assert loaded.variant("gpt-word").architecture().network == "gpt"
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "words"),
+    [
+        ("models.gpt-char.n_layers", 4, ["models.gpt-char.n_layers", "unknown key", "n_layer"]),
+        ("colour", "red", ["colour", "unknown key"]),
+        ("models.gpt-char.n_layer", "four", ["models.gpt-char.n_layer", "'four'"]),
+        ("models.gpt-char.n_layer", 4.0, ["models.gpt-char.n_layer", "integer"]),
+        ("models.gpt-char.n_layer", 0, ["models.gpt-char.n_layer", "0"]),
+        ("models.gpt-char.bias", "no", ["models.gpt-char.bias", "'no'"]),
+        ("models.gpt-char.dropout", 1.5, ["models.gpt-char.dropout", "1.5"]),
+        ("models.gpt-char.n_embd", 130, ["models.gpt-char", "n_embd (130)", "n_head (4)"]),
+        ("models.gpt-char.n_head", 16, ["models.gpt-char", "head size", "multiple of 16"]),
+        ("models.gpt-char.tokenizer", "syllable", ["models.gpt-char.tokenizer", "'syllable'"]),
+        ("models.gpt-char.network", "lstm", ["models.gpt-char", "lstm"]),
+        ("models.gpt-char.warmup_steps", 100_000, ["models.gpt-char", "warmup_steps"]),
+        ("models.gpt-char.n_layer", None, ["models.gpt-char.n_layer", "missing"]),
+        ("models.bigram-char.n_layer", 3, ["models.bigram-char.n_layer", "unknown key"]),
+        ("models.a/b", {}, ["models.a/b"]),
+        ("split.train", 0.5, ["split", "must be 1"]),
+        ("samples.prompts", [], ["samples.prompts"]),
+        ("seed", -1, ["seed", "-1"]),
+        ("device", "tpu", ["device", "'tpu'"]),
+    ],
+)
+def test_a_wrong_value_is_one_line_that_names_the_key(
+    tmp_path: Path, key: str, value: object, words: list[str]
+) -> None:
+    with pytest.raises(UserError) as caught:
+        params.load(changed(tmp_path, key, value))
+    message = str(caught.value)
+    assert "\n" not in message
+    for word in ["params.yaml", *words]:
+        assert word in message
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("seed: 1\nseed: 2\n", ["line 1", "'seed'", "twice"]),
+        ("seed: [1\n", ["line 2", "not valid YAML"]),
+        ("", ["the file"]),
+        ("just words", ["the file"]),
+    ],
+)
+def test_a_file_that_is_no_params_file_is_one_line(tmp_path: Path, text: str, words: list[str]) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_text(text)
+    with pytest.raises(UserError) as caught:
+        params.load(path)
+    for word in ["params.yaml", *words]:
+        assert word in str(caught.value)
+
+
+def test_missing_and_badly_encoded_files_are_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="does not exist"):
+        params.load(tmp_path / "params.yaml")
+    (tmp_path / "params.yaml").write_bytes("corpus: é".encode("latin-1"))
+    with pytest.raises(UserError, match="byte 8"):
+        params.load(tmp_path / "params.yaml")
+
+
+def test_numbers_are_read_as_people_write_them(tmp_path: Path) -> None:
+    path = tmp_path / "numbers.yaml"
+    path.write_text("a: 1e-3\nb: 1.0e-3\nc: 3\nd: -2E4\ne: 1e\n")
+    assert params.read_yaml(path) == {"a": 1e-3, "b": 1e-3, "c": 3, "d": -2e4, "e": "1e"}
+
+
+def test_values_cannot_be_changed() -> None:
+    loaded = params.load(ROOT / "params.yaml")
+    with pytest.raises(ValueError, match="frozen"):
+        loaded.seed = 3  # type: ignore[misc]
+
+
+def test_an_unknown_model_is_named_with_the_known_ones() -> None:
+    with pytest.raises(UserError, match="gpt-chra.*gpt-char"):
+        params.load(ROOT / "params.yaml").variant("gpt-chra")
