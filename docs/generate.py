@@ -36,6 +36,7 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "tokenizers.bpe": params.BpeTokenizer,
     "models.gpt-char": params.GPTVariant,
     "models.bigram-char": params.BigramVariant,
+    "timeline": params.Timeline,
     "samples": params.Samples,
     "export": params.Export,
     "benchmark": params.Benchmark,

@@ -2,6 +2,7 @@
 
 from gptmodel import checkpoint, devices, files, networks, params, samples, tracking
 from gptmodel.dataset import Dataset
+from gptmodel.decoding import Sampling
 from gptmodel.errors import one_line_errors
 from gptmodel.scores import score_split
 from gptmodel.torch_decoder import TorchDecoder
@@ -23,16 +24,13 @@ def main() -> None:
                 text = (layout.CLEAN / f"{split}.txt").read_bytes().decode("utf-8")
                 metrics[split] = score_split(network, data, split, text, device)
                 print(f"{meta.variant}, {split}: {metrics[split]['bits_per_char']:.4f} bits per character")
-            how = settings.samples
-            written = samples.write(
-                TorchDecoder(network),
-                data.tokenizer,
-                how,
-                settings.seed,
-                how.prompts,
-                how.temperatures,
-                how.max_new_tokens,
-            )
+            how, decoder = settings.samples, TorchDecoder(network)
+            written = []
+            for temperature in how.temperatures:
+                sampling = Sampling(temperature, how.top_k, how.top_p)
+                written += samples.write(
+                    decoder, data.tokenizer, how.prompts, sampling, how.max_new_tokens, settings.seed
+                )
             markdown = "\n".join(sample.markdown() for sample in written)
             files.write_json(folder / "samples.json", [sample.as_dict() for sample in written])
             files.write_text(folder / "samples.md", markdown)

@@ -44,7 +44,7 @@ def main() -> None:
             progress(f"train {name} on {device.type}", config.steps, "steps") as on_step,
         ):
             run.log_params({**identity["model"], "seed": settings.seed, "device": device.type})
-            journal = Journal(layout.MODELS / name, network, data, meta, settings.samples, run)
+            journal = Journal(layout.MODELS / name, network, data, meta, settings.timeline, run)
             ids = data.ids
             for split in ids:
                 run.log_dataset(f"{corpus.name}/{split}", hashes[f"{split}.npy"], split, str(data.folder))

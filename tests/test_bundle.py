@@ -168,7 +168,8 @@ def test_the_export_stage_writes_a_bundle_and_the_benchmark_stage_measures_it(wo
     loaded = Bundle.load(workspace / "bundle", "cpu")
     assert loaded.info.metrics == {"test": {"bits_per_char": 2.5}}
     assert loaded.info.corpus["title"] == "Un essai"
-    assert loaded.info.parity == json.loads((workspace / "parity.json").read_text())
+    assert max(value for key, value in loaded.info.parity.items() if key.endswith("difference")) <= 1e-4
+    assert loaded.info.parity["greedy_tokens_equal"] == loaded.info.parity["greedy_tokens"] >= 200
     assert loaded.info.versions.keys() == {"gptmodel", "torch", "onnx", "onnxruntime"}
     benchmark.main()
     assert json.loads((workspace / "benchmark.json").read_text())["tokens_per_second"]["batch_2"] > 0

@@ -52,7 +52,7 @@ def test_a_failed_save_keeps_the_old_checkpoint(tmp_path: Path, monkeypatch: pyt
     def full_disk(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(checkpoint, "save_file", full_disk)
+    monkeypatch.setattr(checkpoint, "serialize", full_disk)
     with pytest.raises(OSError, match="No space"):
         saved(tmp_path / "checkpoint", seed=1)
     assert (tmp_path / "checkpoint" / checkpoint.WEIGHTS).read_bytes() == before
@@ -67,7 +67,7 @@ def test_damage_is_named(tmp_path: Path) -> None:
     weights = folder / checkpoint.WEIGHTS
     whole = weights.read_bytes()
     weights.write_bytes(whole[:-1])
-    with pytest.raises(UserError, match="altered.*train@modern"):
+    with pytest.raises(UserError, match=r"altered.*train@modern"):
         checkpoint.load(folder)
     weights.write_bytes(whole)
     meta = json.loads((folder / checkpoint.META).read_text())

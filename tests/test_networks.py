@@ -69,8 +69,8 @@ def test_a_tiny_batch_can_be_learned_by_heart(kind: str) -> None:
     torch.manual_seed(0)
     network = networks.build(CONFIGS[kind], VOCAB_SIZE)
     ids = torch.randperm(VOCAB_SIZE, generator=torch.Generator().manual_seed(3))[:CONTEXT].unsqueeze(0)
-    optimizer = torch.optim.Adam(network.parameters(), lr=0.05)
-    for _ in range(150):
+    optimizer = torch.optim.Adam(network.parameters(), lr=0.02)
+    for _ in range(300):
         loss = F.cross_entropy(network(ids[:, :-1])[0].flatten(0, 1), ids[:, 1:].flatten())
         optimizer.zero_grad()
         loss.backward()

@@ -105,5 +105,5 @@ def test_values_cannot_be_changed() -> None:
 
 
 def test_an_unknown_model_is_named_with_the_known_ones() -> None:
-    with pytest.raises(UserError, match="gpt-chra.*gpt-char"):
+    with pytest.raises(UserError, match=r"gpt-chra.*gpt-char"):
         params.load(ROOT / "params.yaml").variant("gpt-chra")

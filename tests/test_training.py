@@ -1,5 +1,6 @@
 import math
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -83,7 +84,7 @@ def test_the_trained_bigram_lands_on_the_counted_one() -> None:
 
 
 def test_a_training_that_diverges_stops_with_one_line() -> None:
-    with pytest.raises(UserError, match="diverged.*lower learning_rate"):
+    with pytest.raises(UserError, match=r"diverged.*lower learning_rate"):
         run(learning_rate=1e30, gradient_clip=1e30, weight_decay=0.0)
 
 
@@ -117,8 +118,8 @@ def test_learning_rate_rises_then_falls_to_its_final_value() -> None:
     assert rates.index(max(rates)) == CONFIG.warmup_steps
     assert max(rates) == pytest.approx(CONFIG.learning_rate)
     assert rates[-1] == pytest.approx(CONFIG.final_learning_rate)
-    assert all(a < b for a, b in zip(rates[:4], rates[1:5], strict=True))
-    assert all(a > b for a, b in zip(rates[4:-1], rates[5:], strict=True))
+    assert all(a < b for a, b in pairwise(rates[:5]))
+    assert all(a > b for a, b in pairwise(rates[4:]))
 
 
 def test_only_matrices_decay() -> None:

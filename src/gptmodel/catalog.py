@@ -139,7 +139,8 @@ def _get(file: CataloguedFile) -> Path:
 def _fetch_own(own: OwnText, folder: Path) -> FetchedCorpus:
     paths = {str(path): own.folder / path for path in own.paths}
     texts = [read_text(path).text for path in paths.values()]
-    require_enough(sum(len(text.strip()) for text in texts), f"corpus: {own.name}")
+    where = own.folder / own.paths[0] if len(own.paths) == 1 else own.folder
+    require_enough(sum(len(text.strip()) for text in texts), str(where))
     fetched = FetchedCorpus(
         title=own.name,
         author=None,

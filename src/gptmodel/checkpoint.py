@@ -10,7 +10,8 @@ from typing import Any, Literal
 import torch
 from pydantic import Field
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
+from safetensors.torch import save as serialize
 
 from gptmodel import files, networks
 from gptmodel.errors import UserError
@@ -47,7 +48,9 @@ def save(folder: Path, network: LanguageModel, meta: Meta) -> None:
     """Write the checkpoint; an older one in `folder` is replaced only when the new one is complete."""
     with files.whole_folder(folder) as partial:
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in networks.weights(network).items()}
-        save_file(tensors, partial / WEIGHTS)
+        (partial / WEIGHTS).write_bytes(
+            serialize(tensors)
+        )  # not save_file: its errors do not say that the disk is full
         stored = meta.model_copy(update={"weights_sha256": files.sha256(partial / WEIGHTS)})
         files.write_json(partial / META, stored.model_dump(mode="json"))
 

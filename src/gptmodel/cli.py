@@ -208,3 +208,7 @@ def _write(text: str, file: TextIO | None = None) -> None:
 
 def _say(line: str) -> None:
     _write(f"{line}\n", sys.stderr)
+
+
+if __name__ == "__main__":
+    main()

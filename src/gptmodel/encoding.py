@@ -5,6 +5,7 @@ gives for the whole of it, and every block is decoded again and compared: a diff
 shards; a split is one array.
 """
 
+import io
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from itertools import islice
@@ -75,7 +76,9 @@ def encode_splits(tokenizer: Tokenizer, texts: dict[str, str], folder: Path) -> 
     splits = {}
     for split, text in texts.items():
         ids = encode_split(tokenizer, text, split)
-        np.save(folder / f"{split}.npy", ids)
+        whole = io.BytesIO()  # np.save to a file does not say that the disk is full
+        np.save(whole, ids)
+        (folder / f"{split}.npy").write_bytes(whole.getbuffer())
         splits[split] = asdict(split_statistics(tokenizer, text, ids))
     head = {"level": tokenizer.level, "vocab_size": tokenizer.vocab_size}
     write_json(folder / "stats.json", {**head, "splits": splits})

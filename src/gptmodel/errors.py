@@ -29,7 +29,8 @@ def one_line_errors() -> Iterator[None]:
     except OSError as error:
         if error.errno not in NO_ROOM:
             raise
-        where = f" while writing {error.filename}" if error.filename else ""
+        target = error.filename2 or error.filename  # of a copy, the second
+        where = f" while writing {target}" if target else ""
         print(f"error: no room left on the disk{where}: free some space and run it again", file=sys.stderr)
         raise SystemExit(2) from None
     except KeyboardInterrupt:

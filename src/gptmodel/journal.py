@@ -13,10 +13,11 @@ import pandas as pd
 
 from gptmodel import checkpoint, files, samples
 from gptmodel.dataset import Dataset
+from gptmodel.decoding import Sampling
 from gptmodel.evaluation import unknown_nats
 from gptmodel.mlflow_run import Run
 from gptmodel.networks import LanguageModel
-from gptmodel.params import Samples
+from gptmodel.params import Timeline
 from gptmodel.torch_decoder import TorchDecoder
 from gptmodel.training import Evaluation
 
@@ -29,10 +30,10 @@ class Journal:
     network: LanguageModel
     data: Dataset
     meta: checkpoint.Meta
-    settings: Samples
+    timeline: Timeline
     run: Run
     rows: list[dict[str, Any]] = field(default_factory=list)
-    timeline: list[str] = field(default_factory=list)
+    written: list[str] = field(default_factory=list)
 
     def record(self, evaluations: Iterable[Evaluation]) -> None:
         """Follow a training to its end."""
@@ -45,7 +46,7 @@ class Journal:
                 checkpoint.save(self.folder / "checkpoint", self.network, self.meta.model_copy(update=best))
             self._add_sample(evaluation.step, row["validation_bits_per_char"])
         files.write_text(self.folder / "history.csv", pd.DataFrame(self.rows).to_csv(index=False))
-        files.write_text(self.folder / "timeline.md", "\n".join(self.timeline))
+        files.write_text(self.folder / "timeline.md", "\n".join(self.written))
         self.run.log_file(self.folder / "history.csv")
         self.run.log_file(self.folder / "timeline.md")
 
@@ -68,13 +69,12 @@ class Journal:
 
     def _add_sample(self, step: int, bits_per_char: float) -> None:
         """Let the network write, so that one can watch the language appear."""
-        first, temperature = self.settings.prompts[0], self.settings.temperatures[0]
-        was_training = self.network.training
-        decoder, tokens = TorchDecoder(self.network.eval()), self.settings.timeline_tokens
+        how, was_training = self.timeline, self.network.training
+        decoder, sampling = TorchDecoder(self.network.eval()), Sampling(how.temperature)
         (sample,) = samples.write(
-            decoder, self.data.tokenizer, self.settings, self.meta.seed, [first], [temperature], tokens
+            decoder, self.data.tokenizer, [how.prompt], sampling, how.max_new_tokens, self.meta.seed
         )
         self.network.train(was_training)
         entry = f"## step {step}: {bits_per_char:.3f} bits per character\n\n{sample.markdown()}"
-        self.timeline.append(entry)
+        self.written.append(entry)
         self.run.log_text(entry, f"timeline/step_{step:06d}.md")

@@ -193,15 +193,22 @@ Network = BigramNetwork | GPTNetwork
 Variant = BigramVariant | GPTVariant
 
 
-class Samples(Strict):
-    """The text generated to look at, during training and afterwards."""
+class Timeline(Strict):
+    """The sample at every evaluation during training, so that one can watch the language appear."""
 
-    prompts: Annotated[list[str], Field(min_length=1)] = Field(description="the first one is also used during training")
+    prompt: str = Field(description="what the sample continues")
+    temperature: Annotated[float, Field(ge=0)] = Field(description="0 takes the likeliest token")
+    max_new_tokens: Count = Field(description="tokens generated per sample")
+
+
+class Samples(Strict):
+    """The text that the evaluate stage generates to look at."""
+
+    prompts: Annotated[list[str], Field(min_length=1)] = Field(description="the first one is the report's excerpt")
     temperatures: Annotated[list[Annotated[float, Field(ge=0)]], Field(min_length=1)] = Field(
-        description="0 takes the likeliest token; the first one is also used during training"
+        description="each prompt at each; 0 takes the likeliest token; the first one is the report's excerpt"
     )
     max_new_tokens: Count = Field(description="tokens generated per sample")
-    timeline_tokens: Count = Field(description="tokens of the sample at every evaluation during training")
     top_k: Annotated[int, Field(ge=0)] = Field(description="sample among the k likeliest tokens; 0 for all")
     top_p: Annotated[float, Field(gt=0, le=1)] = Field(description="sample among the likeliest tokens of this mass")
 
@@ -239,6 +246,7 @@ class Params(Strict):
         ],
         Field(min_length=1),
     ]
+    timeline: Timeline
     samples: Samples
     export: Export
     benchmark: Benchmark

@@ -14,6 +14,8 @@ import pandas as pd
 from gptmodel.errors import UserError
 from gptmodel.samples import Sample
 
+EXCERPT = 240  # characters
+
 
 @dataclass(frozen=True)
 class Result:
@@ -137,5 +139,5 @@ def gallery(results: Mapping[str, Result]) -> str:
 
 
 def excerpt(results: Mapping[str, Result]) -> str:
-    """Return the first sample of every model, for the README."""
-    return "\n".join(f"**{name}**, {result.samples[0].markdown()}" for name, result in results.items())
+    """Return the beginning of every model's first sample, for the README."""
+    return "\n".join(f"**{name}**, {result.samples[0].markdown(EXCERPT)}" for name, result in results.items())

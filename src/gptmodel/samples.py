@@ -4,7 +4,6 @@ from dataclasses import asdict, dataclass
 
 from gptmodel import generation
 from gptmodel.decoding import Decoder, Sampling
-from gptmodel.params import Samples
 from gptmodel.tokenizer import Tokenizer
 
 
@@ -21,8 +20,8 @@ class Sample:
         """Return the fields for samples.json."""
         return asdict(self)
 
-    def markdown(self) -> str:
-        """Return how it was made, then prompt (bold) and text as a quotation.
+    def markdown(self, characters: int | None = None) -> str:
+        """Return how it was made, then prompt (bold) and text as a quotation, cut after `characters` of it.
 
         >>> print(Sample("Il était", " une fois\\nun roi", 0.8, 1).markdown())
         temperature 0.8, seed 1
@@ -32,26 +31,17 @@ class Sample:
         <BLANKLINE>
         """
         opening = self.prompt.rstrip()
-        continued = (self.prompt[len(opening) :] + self.text).rstrip()
+        text = self.text if characters is None or len(self.text) <= characters else f"{self.text[:characters]} […]"
+        continued = (self.prompt[len(opening) :] + text).rstrip()
         lines = (f"**{opening}**{continued}" if opening else continued).splitlines()
         quoted = "\\\n".join(f"> {line}" for line in lines if line.strip())
         return f"temperature {self.temperature}, seed {self.seed}\n\n{quoted}\n"
 
 
 def write(
-    decoder: Decoder,
-    tokenizer: Tokenizer,
-    settings: Samples,
-    seed: int,
-    prompts: list[str],
-    temperatures: list[float],
-    max_new_tokens: int,
+    decoder: Decoder, tokenizer: Tokenizer, prompts: list[str], sampling: Sampling, max_new_tokens: int, seed: int
 ) -> list[Sample]:
-    """Return one sample of each prompt at each temperature."""
-    samples = []
-    for temperature in temperatures:
-        sampling = Sampling(temperature, settings.top_k, settings.top_p)
-        how = generation.Settings(max_new_tokens, sampling, seed)
-        for done in generation.complete(decoder, tokenizer, prompts, how):
-            samples.append(Sample(done.prompt, done.text, temperature, seed))
-    return samples
+    """Return one sample of each prompt."""
+    how = generation.Settings(max_new_tokens, sampling, seed)
+    done = generation.complete(decoder, tokenizer, prompts, how)
+    return [Sample(one.prompt, one.text, sampling.temperature, seed) for one in done]
