@@ -28,13 +28,14 @@ CONFIG = Training(
 )
 IDS = (np.cumsum(np.random.default_rng(0).integers(1, 4, 3000)) % VOCAB_SIZE).astype(np.uint16)
 TRAIN, VALIDATION = IDS[:2500], IDS[2500:]
+SPLITS = {"train": TRAIN, "validation": VALIDATION}
 
 
 def run(kind: str = "modern", dropout: float = 0.2, **changes: Any) -> tuple[list[Evaluation], bytes]:
     config = CONFIG.model_copy(update=changes)
     torch.manual_seed(5)
     network = networks.build(CONFIGS[kind].model_copy(update={"dropout": dropout}), VOCAB_SIZE)
-    evaluations = list(train(network, TRAIN, VALIDATION, config, seed=5, device=CPU))
+    evaluations = list(train(network, SPLITS, config, seed=5, device=CPU))
     weights = networks.weights(network)
     return evaluations, b"".join(weights[name].numpy().tobytes() for name in sorted(weights))
 
@@ -69,7 +70,7 @@ def test_every_network_learns(kind: str) -> None:
 def run_bigram(steps: int) -> tuple[list[Evaluation], networks.LanguageModel]:
     config = CONFIG.model_copy(update={"steps": steps, "learning_rate": 0.1, "batch_size": 64, "weight_decay": 0.0})
     network = networks.build(BigramNetwork(network="bigram", context=CONTEXT), VOCAB_SIZE)
-    return list(train(network, TRAIN, VALIDATION, config, seed=1, device=CPU)), network
+    return list(train(network, SPLITS, config, seed=1, device=CPU)), network
 
 
 def test_the_trained_bigram_lands_on_the_counted_one() -> None:

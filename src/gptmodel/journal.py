@@ -35,6 +35,13 @@ class Journal:
     rows: list[dict[str, Any]] = field(default_factory=list)
     written: list[str] = field(default_factory=list)
 
+    def log_data(self) -> None:
+        """Tell the tracked run which data this is, by hash."""
+        hashes = self.data.hashes()
+        for split in self.data.ids:
+            name = f"{self.meta.corpus['name']}/{split}"
+            self.run.log_dataset(name, hashes[f"{split}.npy"], split, str(self.data.folder))
+
     def record(self, evaluations: Iterable[Evaluation]) -> None:
         """Follow a training to its end."""
         for evaluation in evaluations:

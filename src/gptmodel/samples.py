@@ -4,6 +4,7 @@ from dataclasses import asdict, dataclass
 
 from gptmodel import generation
 from gptmodel.decoding import Decoder, Sampling
+from gptmodel.params import Samples
 from gptmodel.tokenizer import Tokenizer
 
 
@@ -45,3 +46,12 @@ def write(
     how = generation.Settings(max_new_tokens, sampling, seed)
     done = generation.complete(decoder, tokenizer, prompts, how)
     return [Sample(one.prompt, one.text, sampling.temperature, seed) for one in done]
+
+
+def write_all(decoder: Decoder, tokenizer: Tokenizer, settings: Samples, seed: int) -> list[Sample]:
+    """Return a sample of each prompt at each temperature."""
+    samples = []
+    for temperature in settings.temperatures:
+        sampling = Sampling(temperature, settings.top_k, settings.top_p)
+        samples += write(decoder, tokenizer, settings.prompts, sampling, settings.max_new_tokens, seed)
+    return samples

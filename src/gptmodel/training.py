@@ -8,7 +8,7 @@ Source of the shape of the loop: karpathy/nanoGPT `train.py`.
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -40,14 +40,13 @@ class Evaluation:
 
 def train(
     network: LanguageModel,
-    train_ids: Ids,
-    validation_ids: Ids,
+    splits: Mapping[str, Ids],
     config: Training,
     seed: int,
     device: torch.device,
     on_step: Callable[[int, str], None] = lambda step, note: None,
 ) -> Iterator[Evaluation]:
-    """Train `network` in place; between two yields lie `evaluate_every` steps.
+    """Train `network` in place on `splits["train"]`; between two yields lie `evaluate_every` steps.
 
     `on_step(steps_done, note)` reports progress. `UserError` if the loss stops being finite.
     """
@@ -57,7 +56,7 @@ def train(
     network.train()
     for step in range(config.steps + 1):
         if step % config.evaluate_every == 0 or step == config.steps:
-            validation_nats = total_nats(network, validation_ids, device)
+            validation_nats = total_nats(network, splits["validation"], device)
             if not math.isfinite(validation_nats):
                 raise UserError(f"training diverged at or before step {step} (loss is not finite): lower learning_rate")
             per_step = config.batch_size * network.context
@@ -75,7 +74,7 @@ def train(
         if step == config.steps:
             return
         started = time.perf_counter()
-        loss = _step(network, optimizer, train_ids, config, seed, step, device)
+        loss = _step(network, optimizer, splits["train"], config, seed, step, device)
         loss_sum += loss
         steps_summed += 1
         if step % LOSS_SHOWN_EVERY == 0 or (step + 1) % config.evaluate_every == 0:
