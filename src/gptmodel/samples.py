@@ -32,7 +32,9 @@ class Sample:
         <BLANKLINE>
         """
         opening = self.prompt.rstrip()
-        text = self.text if characters is None or len(self.text) <= characters else f"{self.text[:characters]} […]"
+        text = self.text
+        if characters is not None and len(text) > characters:
+            text = f"{text[:characters].rstrip()} […]"
         continued = (self.prompt[len(opening) :] + text).rstrip()
         lines = (f"**{opening}**{continued}" if opening else continued).splitlines()
         quoted = "\\\n".join(f"> {line}" for line in lines if line.strip())
