@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from pipelines import layout
 from tests.closure import PLACES, ROOT, closure, code_deps, imports, is_code
 
 LIBRARY = sorted(PLACES["gptmodel"].glob("*.py"))
@@ -101,3 +102,16 @@ def test_nothing_hides_an_error_and_nothing_is_pickled(path: Path) -> None:
             assert node.type is not None
         if isinstance(node, ast.Import | ast.ImportFrom):
             assert "pickle" not in {alias.name for alias in node.names}
+
+
+def test_the_stages_paths_are_those_of_dvc_yaml() -> None:
+    named = [layout.PARAMS, layout.CATALOG, layout.RAW, layout.CLEAN, layout.TOKENS, layout.MODELS, layout.REPORTS]
+    written = set()
+    for entry in STAGES.values():
+        stage = entry.get("do", entry)
+        paths = [*stage["deps"], *stage.get("outs", []), *stage.get("metrics", [])]
+        written |= {path if isinstance(path, str) else next(iter(path)) for path in paths}
+    data = {path for path in written if not is_code(path)} - {"data/own"}
+    assert all(any(Path(path).is_relative_to(place) for place in named) for path in data)
+    for place in set(named) - {layout.PARAMS}:  # DVC reads params.yaml by itself
+        assert any(Path(path).is_relative_to(place) for path in data)
