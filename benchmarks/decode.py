@@ -9,25 +9,19 @@ benchmarks/results/decode-MODEL-DEVICE.json.
 """
 
 import argparse
-import datetime
-import os
-import platform
 import statistics
-import subprocess
 import time
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from environment import RESULTS, ROOT, environment
 
 from gptmodel import checkpoint, files
 from gptmodel.decoding import Decoder, Ids, Logits, Sampling, generate, sample_rng
 from gptmodel.onnx_decoder import OnnxDecoder
-from gptmodel.provenance import versions
 from gptmodel.torch_decoder import TorchDecoder
 
-ROOT = Path(__file__).resolve().parent.parent
 ROUNDS, NEW_TOKENS, PROMPT_TOKENS = 5, 64, 16
 
 
@@ -81,25 +75,17 @@ def main() -> None:
         print(
             f"batch {batch}: " + ", ".join(f"{name} {value:,.1f}" for name, value in figures[f"batch_{batch}"].items())
         )
-    git = ["git", "-C", str(ROOT), "rev-parse", "--short", "HEAD"]
     result = {
         "tokens_per_second": figures,
         "model": {"name": asked.model, "network": meta.network.model_dump(mode="json"), "vocab_size": meta.vocab_size},
         "conditions": {"new_tokens": NEW_TOKENS, "prompt_tokens": PROMPT_TOKENS, "rounds": ROUNDS, "warm_up_rounds": 1},
-        "hardware": {
-            "processor": platform.processor() or platform.machine(),
-            "cores": os.cpu_count(),
-            "torch_threads": torch.get_num_threads(),
-            "gpu": torch.cuda.get_device_name() if asked.device == "cuda" else None,
-        },
-        "versions": {
-            "python": platform.python_version(),
-            **versions("torch", "onnxruntime", "onnxruntime-gpu", "numpy"),
-        },
-        "date": datetime.date.today().isoformat(),
-        "commit": subprocess.run(git, capture_output=True, text=True, check=False).stdout.strip(),
+        **environment(
+            *("torch", "onnxruntime", "onnxruntime-gpu", "numpy"),
+            torch_threads=torch.get_num_threads(),
+            gpu=torch.cuda.get_device_name() if asked.device == "cuda" else None,
+        ),
     }
-    files.write_json(ROOT / "benchmarks" / "results" / f"decode-{asked.model}-{asked.device}.json", result)
+    files.write_json(RESULTS / f"decode-{asked.model}-{asked.device}.json", result)
 
 
 if __name__ == "__main__":

@@ -6,9 +6,7 @@ The files are repeated up to 50 MB and become the corpus of a scratch copy of th
 it, in a process of its own, once. The result goes to benchmarks/results/text.json.
 """
 
-import datetime
 import os
-import platform
 import shutil
 import subprocess
 import sys
@@ -16,10 +14,10 @@ import tempfile
 import time
 from pathlib import Path
 
-from gptmodel import files, params
-from gptmodel.provenance import versions
+from environment import RESULTS, ROOT, environment
 
-ROOT = Path(__file__).resolve().parent.parent
+from gptmodel import files, params
+
 TARGET_BYTES = 50_000_000
 STAGES = [["fetch"], ["clean"], ["encode", "char"], ["encode", "bpe"], ["encode", "word"]]
 VOCABULARY = {"word": 30_000, "bpe": 8_000}  # what one would choose for a text of this size
@@ -61,16 +59,12 @@ def main() -> None:
         scratch_project(root, sources)
         size = (root / "large.txt").stat().st_size
         stages = {" ".join(stage): run(stage, root) for stage in STAGES}
-    git = ["git", "-C", str(ROOT), "rev-parse", "--short", "HEAD"]
     result = {
         "text": {"bytes": size, "files": [source.name for source in sources], "vocabulary": VOCABULARY},
         "stages": stages,
-        "hardware": {"processor": platform.processor() or platform.machine(), "cores": os.cpu_count()},
-        "versions": {"python": platform.python_version(), **versions("tokenizers", "numpy", "pandas")},
-        "date": datetime.date.today().isoformat(),
-        "commit": subprocess.run(git, capture_output=True, text=True, check=False).stdout.strip(),
+        **environment("tokenizers", "numpy", "pandas"),
     }
-    files.write_json(ROOT / "benchmarks" / "results" / "text.json", result)
+    files.write_json(RESULTS / "text.json", result)
     for stage, figures in stages.items():
         print(f"{stage}: {figures['seconds']:.1f} s, {figures['peak_memory_mb']:.0f} MB")
 

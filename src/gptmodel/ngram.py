@@ -2,7 +2,7 @@
 
 They charge every token of a text, never give probability 0, and their probabilities sum to one over the vocabulary.
 Memory grows with the number of distinct pairs, not with the square of the vocabulary. Left out on purpose: longer
-contexts and tuned discounts.
+contexts and discounts by count; gptmodel.kneser_ney has both.
 
 Sources: Chen & Goodman 1999, "An empirical study of smoothing techniques for language modeling", section 2.7
 (Kneser-Ney); Ney, Essen & Kneser 1994 (the discount).

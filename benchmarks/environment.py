@@ -1,0 +1,36 @@
+"""What every benchmark records beside its figures: the machine, the versions, the day, the commit."""
+
+import datetime
+import os
+import platform
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from gptmodel.provenance import versions
+
+ROOT = Path(__file__).resolve().parent.parent
+RESULTS = ROOT / "benchmarks" / "results"
+CPU_FACTS = Path("/proc/cpuinfo")  # Linux only
+TELLING_FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")  # what decides the speed of matrix products
+
+
+def environment(*packages: str, **hardware: Any) -> dict[str, Any]:
+    """Return the conditions of this run; `hardware` is what the benchmark adds to processor and cores."""
+    git = ["git", "-C", str(ROOT), "rev-parse", "--short", "HEAD"]
+    return {
+        "hardware": {"processor": platform.processor() or platform.machine(), "cores": os.cpu_count(), **hardware},
+        "versions": {"python": platform.python_version(), **versions(*packages)},
+        "date": datetime.date.today().isoformat(),
+        "commit": subprocess.run(git, capture_output=True, text=True, check=False).stdout.strip(),
+    }
+
+
+def processor() -> dict[str, Any]:
+    """Return the CPU's name and those of its flags that matter for training; nothing where the system hides them."""
+    if not CPU_FACTS.exists():
+        return {}
+    lines = [line.partition(":") for line in CPU_FACTS.read_text(encoding="utf-8").splitlines()]
+    facts = {key.strip(): value.strip() for key, _, value in lines}
+    flags = facts.get("flags", "").split()
+    return {"cpu_model": facts.get("model name"), "cpu_flags": [flag for flag in TELLING_FLAGS if flag in flags]}
