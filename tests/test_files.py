@@ -1,5 +1,6 @@
 import errno
 import os
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -40,6 +41,52 @@ def test_a_folder_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
         (partial / "new.txt").write_text("new")
     assert listing(target) == ["new.txt"]
     assert listing(tmp_path) == ["out"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc to name what is flushed")
+def test_content_is_on_the_disk_before_its_name_and_the_name_before_we_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[str] = []
+    real_fsync, real_replace = os.fsync, Path.replace
+
+    def fsync(descriptor: int) -> None:
+        calls.append("fsync " + Path(f"/proc/self/fd/{descriptor}").readlink().name.removesuffix(".partial"))
+        real_fsync(descriptor)
+
+    def replace(self: Path, target: Path) -> Path:
+        calls.append(f"replace {target.name}")
+        return real_replace(self, target)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    monkeypatch.setattr(Path, "replace", replace)
+    pid, here = os.getpid(), tmp_path.name
+    files.write_text(tmp_path / "a.txt", "a")
+    assert calls == [f"fsync .a.txt.{pid}", "replace a.txt", f"fsync {here}"]
+    calls.clear()
+    with files.whole_folder(tmp_path / "out") as partial:
+        (partial / "sub").mkdir()
+        (partial / "sub" / "b.txt").write_text("b")
+    *flushed, renamed, last = calls
+    assert sorted(flushed) == [f"fsync .out.{pid}", "fsync b.txt", "fsync sub"]
+    assert (renamed, last) == ("replace out", f"fsync {here}")
+
+
+def test_a_file_system_that_cannot_flush_folders_is_enough_and_a_failing_disk_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(number: int) -> None:
+        def fsync(descriptor: int) -> None:
+            if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+                raise OSError(number, os.strerror(number))
+
+        monkeypatch.setattr(os, "fsync", fsync)
+
+    refuse(errno.EINVAL)
+    files.write_text(tmp_path / "a.txt", "a")
+    refuse(errno.EIO)
+    with pytest.raises(OSError, match="Input/output"):
+        files.write_text(tmp_path / "a.txt", "a")
 
 
 def test_json_is_readable_and_refuses_what_json_cannot_say(tmp_path: Path) -> None:

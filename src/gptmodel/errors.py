@@ -1,4 +1,4 @@
-"""Errors that a user can mend, and how they leave the program: one line, exit code 2, no traceback.
+"""Errors that a user can mend or has asked for, and how they leave the program: one line, an exit code, no traceback.
 
 Everything else (a bug) keeps its traceback.
 """
@@ -15,11 +15,20 @@ class UserError(Exception):
     """Bad input. The message is one line that names the file, key or value, and the remedy."""
 
 
+class Stopped(Exception):
+    """Work that ended early because signal `signum` asked for it; the message says how far it got and how to go on."""
+
+    def __init__(self, signum: int, message: str) -> None:
+        super().__init__(message)
+        self.signum = signum
+
+
 @contextmanager
 def one_line_errors() -> Iterator[None]:
-    """Turn a `UserError`, a full disk or Ctrl-C inside the block into one line and an exit code.
+    """Turn a `UserError`, a full disk, `Stopped` or Ctrl-C inside the block into one line and an exit code.
 
-    Exit codes: 2 for bad input or a full disk, 130 for Ctrl-C (128 + SIGINT, as shells report it).
+    Exit codes: 2 for bad input or a full disk; 128 + signal for work that was stopped, as shells report it
+    (143 for SIGTERM, 130 for Ctrl-C). Never 0: DVC would take a half-trained model for a finished one.
     """
     try:
         yield
@@ -33,6 +42,9 @@ def one_line_errors() -> Iterator[None]:
         where = f" while writing {target}" if target else ""
         print(f"error: no room left on the disk{where}: free some space and run it again", file=sys.stderr)
         raise SystemExit(2) from None
+    except Stopped as error:
+        print(" ".join(str(error).split()), file=sys.stderr)
+        raise SystemExit(128 + error.signum) from None
     except KeyboardInterrupt:
         print("interrupted: nothing half-written was kept", file=sys.stderr)
         raise SystemExit(130) from None

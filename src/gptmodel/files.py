@@ -1,8 +1,10 @@
 """Files that are either whole or absent: written beside the target, flushed to disk, then renamed over it.
 
-A crash, a kill or a full disk leaves the old content (or nothing), never half of the new one.
+A crash, a kill, a power cut or a full disk leaves the old content (or nothing), never half of the new one.
+Source of the order of steps: Pillai et al. (OSDI 2014), "All file systems are not created equal".
 """
 
+import errno
 import hashlib
 import json
 import os
@@ -22,9 +24,9 @@ def whole_file(path: Path) -> Iterator[Path]:
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         yield partial
-        with partial.open("rb") as written:
-            os.fsync(written.fileno())
+        _flush(partial)
         partial.replace(path)
+        _flush(path.parent)
     finally:
         partial.unlink(missing_ok=True)
 
@@ -38,6 +40,8 @@ def whole_folder(path: Path) -> Iterator[Path]:
     partial.mkdir()
     try:
         yield partial
+        for inside in [*partial.rglob("*"), partial]:
+            _flush(inside)
         if path.exists():
             old = path.with_name(f".{path.name}.{os.getpid()}.old")
             path.replace(old)
@@ -45,8 +49,23 @@ def whole_folder(path: Path) -> Iterator[Path]:
             shutil.rmtree(old)
         else:
             partial.replace(path)
+        _flush(path.parent)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def _flush(path: Path) -> None:
+    """Wait until a file, or the names in a folder, are on the disk (folders: on POSIX, if the file system can)."""
+    if path.is_dir() and os.name != "posix":
+        return
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno != errno.EINVAL or not path.is_dir():  # EINVAL: some network file systems, of a folder
+            raise
+    finally:
+        os.close(descriptor)
 
 
 def write_text(path: Path, text: str) -> None:

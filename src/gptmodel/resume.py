@@ -1,0 +1,295 @@
+"""The state of an unfinished training on disk: saved whole, found again after a kill, gone after success.
+
+One folder per fingerprint (of parameters, data and code), so that no changed experiment finds an old state:
+
+    .resume/3f9a.lock               held by the living trainer; freed by the kernel when it dies, however it dies
+    .resume/3f9a.holder.json        who holds it
+    .resume/3f9a/identity.json      what is trained, for people and for `changed_since`
+    .resume/3f9a/step-00001200.safetensors, step-00001200.json      a state exists when its json does
+
+It is no DVC output: DVC deletes outputs before a run, and keeping them (`persist`) hands old states to new experiments.
+Left out on purpose: what the tensors mean, when to save, processes other than the one that writes.
+"""
+
+import errno
+import hashlib
+import json
+import os
+import platform
+import re
+import shutil
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from filelock import FileLock, Timeout
+from safetensors import SafetensorError
+from safetensors.torch import load as deserialize
+from safetensors.torch import save as serialize
+from torch import Tensor
+
+from gptmodel import files
+from gptmodel.errors import UserError
+
+FORMAT_VERSION = 1
+IDENTITY = "identity.json"
+LOCK_SECONDS = 0.5  # outlasts a glance of `changed_since`, and lets a new holder write its name
+SHOWN_DIFFERENCES, SHOWN_CHARACTERS = 4, 24  # of one line of text
+_STATE = re.compile(r"step-(\d+)\.(json|safetensors)")
+
+
+def home() -> Path:
+    """Return the folder of all unfinished trainings; DVC names the main repository, also in a temporary workspace."""
+    return Path(os.environ.get("DVC_ROOT", ".")) / ".resume"
+
+
+def folder(fingerprint: str) -> Path:
+    """Return where the training with this fingerprint keeps its states."""
+    return home() / fingerprint
+
+
+@dataclass(frozen=True)
+class State:
+    """A training after `step` steps. Tensors lie on the CPU; facts went through JSON, so tuples came back as lists."""
+
+    step: int
+    tensors: dict[str, Tensor]
+    facts: dict[str, Any]
+
+
+class Damaged(Exception):
+    """A saved state that must not be used: names the file and the reason."""
+
+
+@dataclass(frozen=True)
+class Store:
+    """The states of one training in `folder`, of which the newest `keep` stay. Save, load and discard while `held`."""
+
+    folder: Path
+    keep: int
+    warn: Callable[[str], None]
+
+    def __post_init__(self) -> None:
+        if self.keep < 1:
+            raise ValueError(f"keep must be 1 or more, not {self.keep}")
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Be the only trainer of this model inside the block; `UserError` that names the other one if there is one.
+
+        The lock file stays for ever, empty: if it were removed, a process that had just opened it and one that
+        creates it anew could both hold "the" lock, on two files of the same name.
+        """
+        self.folder.parent.mkdir(parents=True, exist_ok=True)
+        lock, holder = FileLock(_lock_file(self.folder), timeout=LOCK_SECONDS), _holder_file(self.folder)
+        try:
+            lock.acquire()
+        except Timeout:
+            name, remedy = _living(self.folder)
+            raise UserError(f"{name} is already training this model: wait for it, or {remedy}") from None
+        try:
+            holder.unlink(missing_ok=True)  # of a holder that was killed: better no name than a wrong one
+            files.write_json(holder, {"pid": os.getpid(), "host": platform.node()})
+            yield
+        finally:
+            holder.unlink(missing_ok=True)
+            lock.release()
+
+    def describe(self, identity: Mapping[str, Any]) -> None:
+        """Write down what is trained: nested JSON values with a `variant`, for `changed_since` of a later training."""
+        files.write_json(self.folder / IDENTITY, identity)
+
+    def save(self, step: int, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
+        """Add the state after `step` steps, whole or not at all, then delete what is older than the newest `keep`.
+
+        `facts` are JSON values; NaN is allowed. The same input gives the same bytes. An `OSError` (a full disk)
+        leaves every earlier state as it was.
+        """
+        own = {  # on the CPU, contiguous, sharing no memory: what the format can hold
+            name: tensor.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
+            for name, tensor in tensors.items()
+        }
+        data, text = serialize(own), json.dumps(facts, ensure_ascii=False)
+        record = {
+            "format_version": FORMAT_VERSION,
+            "step": step,
+            "sha256": _digest(data),
+            "facts_sha256": _digest(text.encode()),
+            "facts": facts,
+        }
+        self._sweep(_steps(self.folder))  # make room: what a killed save left
+        with files.whole_file(_file(self.folder, step, "safetensors")) as partial:
+            partial.write_bytes(data)  # not save_file: its errors do not say that the disk is full
+        files.write_text(_file(self.folder, step, "json"), json.dumps(record, ensure_ascii=False, indent=1) + "\n")
+        # States beyond this step were passed over as damaged, so they are not the newest.
+        self._sweep([earlier for earlier in _steps(self.folder) if earlier <= step][-self.keep :])
+
+    def load(self) -> State | None:
+        """Return the newest whole state, None without one; each damaged one on the way there is warned about."""
+        damages: list[Damaged] = []
+        state = None
+        for step in reversed(_steps(self.folder)):
+            try:
+                state = _read(self.folder, step)
+                break
+            except Damaged as error:
+                damages.append(error)
+        what_next = f"going on from step {state.step}" if state else "starting from the beginning"
+        for damage in damages:
+            self.warn(f"{damage}; {what_next}")
+        return state
+
+    def discard(self) -> None:
+        """Delete all states and the folder: the training has succeeded. The lock stays held until its block ends."""
+        self._sweep([])  # oldest first: a kill in between leaves whole states only
+        if self.folder.exists():
+            shutil.rmtree(self.folder)
+
+    def _sweep(self, kept: Collection[int]) -> None:
+        """Delete the states of other steps, each json before its tensors, and all that belongs to no state."""
+        for step in _steps(self.folder):
+            if step not in kept:
+                _file(self.folder, step, "json").unlink()
+        for path in sorted(self.folder.glob("step-*.safetensors")):
+            found = _STATE.fullmatch(path.name)
+            if found and int(found[1]) not in kept:
+                path.unlink()
+        for path in self.folder.glob(".*.partial"):
+            path.unlink()
+
+
+def changed_since(root: Path, fingerprint: str, identity: Mapping[str, Any]) -> str | None:
+    """Return one line on the newest other training of the same `variant` in `root` that is unfinished or still running.
+
+    It names what differs from `identity`. None if there is none. For a training that found no state of its own.
+    """
+    wanted, others = json.loads(json.dumps(identity)), []
+    for path in root.glob(f"*/{IDENTITY}"):
+        try:
+            found = json.loads(path.read_text(encoding="utf-8"))
+            if path.parent.name != fingerprint and found["variant"] == wanted["variant"]:
+                others.append((path.parent.stat().st_mtime_ns, path.parent, found))
+        except (OSError, ValueError, KeyError, TypeError):
+            continue  # finished in this moment, or not ours
+    for _, other, found in sorted(others, key=lambda entry: entry[0], reverse=True):
+        named = differences(found, wanted)
+        more = [f"and {len(named) - SHOWN_DIFFERENCES} more"] if len(named) > SHOWN_DIFFERENCES else []
+        what = f"other values ({', '.join(named[:SHOWN_DIFFERENCES] + more)})" if named else "other code"
+        if _is_held(other):
+            name, remedy = _living(other)
+            return (
+                f"{name} is training {wanted['variant']} with {what} at the same time: if that is not meant, {remedy}"
+            )
+        if _steps(other):
+            return (
+                f"an unfinished training of {wanted['variant']} exists with {what}: it is left alone, this one "
+                f"starts afresh (delete {other} if it is not needed)"
+            )
+    return None
+
+
+def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """Name the values that differ between two nested mappings, in the order of `new`; long ones (hashes) unshown.
+
+    >>> differences({"model": {"width": 64, "lr": 0.1}, "data": {"a.npy": 64 * "0"}},
+    ...             {"model": {"width": 64, "lr": 0.2}, "data": {"a.npy": 64 * "1"}, "seed": 7})
+    ['lr 0.1 -> 0.2', 'data a.npy', 'seed unset -> 7']
+    """
+    before, after = dict(_leaves(old)), dict(_leaves(new))
+    paths = [*after, *(path for path in before if path not in after)]
+    last_keys = [path[-1] for path in paths]
+    named = []
+    for path in paths:
+        one, two = (json.dumps(side[path]).strip('"') if path in side else "unset" for side in (before, after))
+        if one == two:
+            continue
+        if max(len(one), len(two)) > SHOWN_CHARACTERS:
+            named.append(" ".join(path))
+        else:
+            key = path[-1] if last_keys.count(path[-1]) == 1 else ".".join(path)
+            named.append(f"{key} {one} -> {two}")
+    return named
+
+
+def _leaves(value: Mapping[str, Any], path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+    for key, inner in value.items():
+        if isinstance(inner, Mapping):
+            yield from _leaves(inner, (*path, key))
+        else:
+            yield (*path, key), inner
+
+
+def _read(where: Path, step: int) -> State:
+    """Return the state of `step` after checking every byte of it; `Damaged` if it is not what was saved."""
+    fact_file, tensor_file = _file(where, step, "json"), _file(where, step, "safetensors")
+    try:
+        record = json.loads(_bytes(fact_file))
+        facts, expected = record["facts"], record["sha256"]
+        found = record["format_version"], record["step"], record["facts_sha256"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise Damaged(f"{fact_file} is damaged (not readable: {type(error).__name__})") from None
+    if found != (FORMAT_VERSION, step, _digest(json.dumps(facts, ensure_ascii=False).encode())):
+        raise Damaged(f"{fact_file} is damaged (altered, or of another format)")
+    data = _bytes(tensor_file)
+    if _digest(data) != expected:
+        raise Damaged(f"{tensor_file} is damaged (its SHA-256 is not the one saved)")
+    try:
+        # clone: memory that torch aligns, since matrix products may round differently on an odd address
+        return State(step, {name: tensor.clone() for name, tensor in deserialize(data).items()}, facts)
+    except SafetensorError as error:
+        raise Damaged(f"{tensor_file} is damaged ({' '.join(str(error).split())})") from None
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def _bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        if error.errno not in (errno.ENOENT, errno.EIO):
+            raise
+        raise Damaged(f"{path} is damaged ({error.strerror})") from None
+
+
+def _steps(where: Path) -> list[int]:
+    found = (_STATE.fullmatch(path.name) for path in where.glob("step-*.json"))
+    return sorted(int(match[1]) for match in found if match)
+
+
+def _file(where: Path, step: int, kind: str) -> Path:
+    return where / f"step-{step:08d}.{kind}"
+
+
+def _lock_file(where: Path) -> Path:
+    return where.with_name(f"{where.name}.lock")
+
+
+def _holder_file(where: Path) -> Path:
+    return where.with_name(f"{where.name}.holder.json")
+
+
+def _is_held(where: Path) -> bool:
+    """Return whether a living process trains there: the lock knows, a process id may long be someone else's."""
+    if not _lock_file(where).exists():
+        return False
+    try:
+        with FileLock(_lock_file(where), timeout=0):
+            return False
+    except Timeout:
+        return True
+
+
+def _living(where: Path) -> tuple[str, str]:
+    """Return the name of the process that holds the lock, and how to stop it."""
+    try:
+        holder = json.loads(_holder_file(where).read_text(encoding="utf-8"))
+        pid, host = int(holder["pid"]), str(holder["host"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return "another process", "stop it"
+    there = "" if host == platform.node() else f" on {host}"
+    return f"another process (pid {pid} on {host})", f"stop it{there} with `kill {pid}`"
