@@ -1,7 +1,7 @@
 # Every target works on a fresh clone: the first one that needs it makes .venv and installs the pinned set.
 #   make repro   the whole pipeline (dvc repro)      make test    the tests
 #   make check   format, lint, types, docs           make ui      browse the experiments in MLflow
-#   make bench   benchmarks against peers
+#   make bench   benchmarks against peers            make recipe  list the recipes; NAME=... makes one params.yaml
 
 PYTHON ?= $(firstword $(foreach name,python3 python3.13 python3.12 python3.11,$(shell \
 	$(name) -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $(name))))
@@ -10,11 +10,14 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 PORT ?= 5000
 
-.PHONY: repro test check fix docs ui bench
+.PHONY: repro test check fix docs ui bench recipe
 
 repro: $(STAMP)
 	@$(BIN)/python -m gptmodel.params params.yaml
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/dvc repro
+
+recipe: $(STAMP)
+	@$(BIN)/python -m gptmodel.recipe $(NAME) $(if $(FORCE),--force)
 
 test: $(STAMP)
 	$(BIN)/python -m pytest

@@ -3,6 +3,7 @@
 import datetime
 import os
 import platform
+import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,14 @@ TELLING_FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")  # what decides t
 
 def environment(*packages: str, **hardware: Any) -> dict[str, Any]:
     """Return the conditions of this run; `hardware` is what the benchmark adds to processor and cores."""
-    git = ["git", "-C", str(ROOT), "rev-parse", "--short", "HEAD"]
+    git = [
+        shutil.which("git") or "false",
+        "-C",
+        str(ROOT),
+        "rev-parse",
+        "--short",
+        "HEAD",
+    ]  # a GPU machine may lack git
     return {
         "hardware": {"processor": platform.processor() or platform.machine(), "cores": os.cpu_count(), **hardware},
         "versions": {"python": platform.python_version(), **versions(*packages)},

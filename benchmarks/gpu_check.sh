@@ -1,25 +1,40 @@
 #!/usr/bin/env bash
 # Every check that needs a GPU, in one command. Run it from anywhere after `make repro`'s install step, or in an
-# environment that has torch, onnxruntime-gpu (or onnxruntime), tokenizers, onnx, pandas, pydantic, pyyaml, safetensors.
+# environment that has torch, onnxruntime-gpu (or onnxruntime), tokenizers, onnx, pandas, pydantic, pyyaml, safetensors,
+# filelock, charset-normalizer, typer and rich.
 #
-#   benchmarks/gpu_check.sh          on a machine with CUDA
-#   DEVICE=cpu benchmarks/gpu_check.sh    the dry run: the same steps on the CPU
+#   benchmarks/gpu_check.sh                 on a machine with CUDA: checks and speeds, a few minutes
+#   FULL=1 benchmarks/gpu_check.sh          and trains the recipe tinyshakespeare-gpu (SEEDS="1 2 3": once per seed)
+#   DEVICE=cpu benchmarks/gpu_check.sh      the dry run: the same steps on the CPU, smaller
 #
-# It works in a temporary copy, without DVC and MLflow, and leaves benchmarks/results/*-cuda.json (or $OUT/ if set).
+# It works in a temporary copy, without DVC and MLflow. On CUDA it leaves benchmarks/results/*-cuda.json and, with
+# FULL=1, train-tinyshakespeare-gpu.json (or all of them in $OUT/); a dry run leaves nothing unless OUT is set.
+# FULL=1 needs the text tinyshakespeare: from the network, or from the folder that GPTMODEL_MIRROR names.
 set -euo pipefail
 device=${DEVICE:-cuda}
 python=${PYTHON:-python3}
 root=$(cd "$(dirname "$0")/.." && pwd)
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-export GPTMODEL_TRACKING=off
+export GPTMODEL_TRACKING=off OMP_WAIT_POLICY=passive
+out=$root/benchmarks/results
+[ "$device" = cuda ] || out=$work/out
+out=${OUT:-$out}
+mkdir -p "$out"
+out=$(cd "$out" && pwd)
+[ -z "${GPTMODEL_MIRROR:-}" ] || GPTMODEL_MIRROR=$(cd "$GPTMODEL_MIRROR" && pwd)
+case $python in */*) python=$(cd "$(dirname "$python")" && pwd)/$(basename "$python") ;; esac
+steps=200
+[ "$device" = cuda ] || steps=30
 
 mkdir "$work/data"
-cp -r "$root/src" "$root/pipelines" "$root/benchmarks" "$root/params.yaml" "$work/"
+cp -r "$root/src" "$root/pipelines" "$root/benchmarks" "$root/recipes" "$root/params.yaml" "$work/"
 cp "$root/data/catalog.yaml" "$work/data/"
 cp "${TEXT:-$root/tests/fixtures/roman.txt}" "$work/text.txt"
 cd "$work"
-sed -i "s|^corpus:.*|corpus: text.txt|; s|^device:.*|device: $device|; s|steps: [0-9]*$|steps: 200|; s|warmup_steps: .*|warmup_steps: 10|; s|  context: .*|  context: 32|" params.yaml
+rm -f benchmarks/results/*
+sed -i "s|^corpus:.*|corpus: text.txt|; s|^device:.*|device: $device|; s|^    steps: .*|    steps: $steps|;
+    s|^    warmup_steps: .*|    warmup_steps: 10|; s|^    context: .*|    context: 32|" params.yaml
 export PYTHONPATH="$work/src:$work${PYTHONPATH:+:$PYTHONPATH}"
 
 echo "== environment"
@@ -27,6 +42,18 @@ echo "== environment"
 import torch, onnxruntime
 print("torch", torch.__version__, "cuda", torch.cuda.is_available(), "onnxruntime", onnxruntime.__version__)
 PY
+echo "== training on $device: precisions, executions, non-finite gradients, synchronisation, resume, processes, speed"
+"$python" benchmarks/gpu_training.py text.txt --device "$device"
+echo "== the recipe tinyshakespeare-gpu"
+if [ "${FULL:-0}" = 1 ]; then
+    # shellcheck disable=SC2086 # SEEDS is a list
+    "$python" benchmarks/train.py tinyshakespeare-gpu --seeds ${SEEDS:-1}
+else
+    short=("corpus=$work/text.txt" "device=$device" "models.*.steps=30" "models.*.context=128" "models.*.batch_size=4")
+    [ "$device" = cuda ] || short+=("models.*.n_layer=1" "models.*.n_head=2" "models.*.n_embd=64" engine.execution=eager)
+    "$python" benchmarks/train.py tinyshakespeare-gpu --seeds 1 --set "${short[@]}" --name short
+    rm benchmarks/results/train-short.json
+fi
 echo "== stages on $device"
 "$python" -m pipelines.fetch
 "$python" -m pipelines.clean
@@ -58,7 +85,7 @@ PY
     "$python" -m gptmodel.cli generate "models/$model/bundle" "Le " --max-new-tokens 80 --seed 1 --device "$device"
     echo
 done
-echo "== speed"
+echo "== speed of the ONNX bundle"
 "$python" benchmarks/decode.py gpt-char --device "$device"
-cp benchmarks/results/decode-gpt-char-"$device".json "${OUT:-$root/benchmarks/results}/"
+cp benchmarks/results/*.json "$out/"
 echo "gpu check on $device: passed"

@@ -1,4 +1,5 @@
-"""Write what in the documents is generated: docs/parameters.md from the types, README.md's results from reports/.
+"""Write what in the documents is generated: docs/parameters.md from the types, README.md's results from reports/ and
+benchmarks/results/.
 
 python docs/generate.py --check    exit 1 if something is out of date
 python docs/generate.py --write    renew it
@@ -9,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any, get_args, get_origin
 
+import training
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
@@ -36,6 +38,8 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "tokenizers.bpe": params.BpeTokenizer,
     "models.gpt-char": params.GPTVariant,
     "models.bigram-char": params.BigramVariant,
+    "engine": params.Engine,
+    "resume": params.Resume,
     "timeline": params.Timeline,
     "samples": params.Samples,
     "export": params.Export,
@@ -93,11 +97,12 @@ def _value(value: object) -> str:
 
 
 def readme() -> str:
-    """Return README.md with its generated parts renewed from reports/ (those of the default run)."""
+    """Return README.md with its generated parts renewed; reports/ is that of the default run."""
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     table = (ROOT / "reports" / "comparison.md").read_text(encoding="utf-8")
     samples = (ROOT / "reports" / "excerpt.md").read_text(encoding="utf-8")
-    for name, content in (("comparison", table), ("samples", samples), ("parameters", every_parameter())):
+    parts = {"comparison": table, "samples": samples, "training": training.tables(), "parameters": every_parameter()}
+    for name, content in parts.items():
         text = _between(text, name, content)
     return text
 

@@ -1,5 +1,7 @@
 """Small networks of every kind that the ladder has, for tests."""
 
+from typing import Any
+
 import torch
 
 from gptmodel import networks
@@ -8,9 +10,10 @@ from gptmodel.params import BigramNetwork, GPTNetwork, Network
 VOCAB_SIZE = 23
 CONTEXT = 12
 
-_GPT = {"network": "gpt", "context": CONTEXT, "n_layer": 2, "n_head": 2, "n_embd": 32, "n_hidden": 48, "dropout": 0.0}
-CLASSIC = {"norm": "layernorm", "positions": "learned", "mlp": "gelu", "qk_norm": False, "bias": True}
-MODERN = {"norm": "rmsnorm", "positions": "rotary", "mlp": "swiglu", "qk_norm": True, "bias": False}
+_GPT: dict[str, Any] = {"network": "gpt", "context": CONTEXT, "n_layer": 2, "n_head": 2, "n_embd": 32, "n_hidden": 48}
+_GPT |= {"init": "gpt2", "dropout": 0.0}
+CLASSIC: dict[str, Any] = {"norm": "layernorm", "positions": "learned", "mlp": "gelu", "qk_norm": False, "bias": True}
+MODERN: dict[str, Any] = {"norm": "rmsnorm", "positions": "rotary", "mlp": "swiglu", "qk_norm": True, "bias": False}
 
 CONFIGS: dict[str, Network] = {
     "bigram": BigramNetwork(network="bigram", context=CONTEXT),

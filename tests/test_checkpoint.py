@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from gptmodel import checkpoint
+from gptmodel import checkpoint, networks
 from gptmodel.errors import UserError
 from tests.networks_for_tests import CONFIGS, VOCAB_SIZE, build
 
@@ -22,7 +22,7 @@ def saved(folder: Path, kind: str = "modern", seed: int = 0) -> checkpoint.Meta:
         best_step=3,
         validation_loss_nats=1.5,
     )
-    checkpoint.save(folder, build(kind, seed), meta)
+    checkpoint.save(folder, networks.weights(build(kind, seed)), meta)
     return meta
 
 
@@ -71,7 +71,7 @@ def test_damage_is_named(tmp_path: Path) -> None:
         checkpoint.load(folder)
     weights.write_bytes(whole)
     meta = json.loads((folder / checkpoint.META).read_text())
-    for key, value, words in [("format_version", 2, "format_version"), ("vocab_size", 24, "does not fit")]:
+    for key, value, words in [("format_version", 1, "format_version"), ("vocab_size", 24, "does not fit")]:
         (folder / checkpoint.META).write_text(json.dumps({**meta, key: value}))
         with pytest.raises(UserError, match=words):
             checkpoint.load(folder)

@@ -3,6 +3,8 @@ import math
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from gptmodel import evaluation
 from gptmodel.evaluation import Score, total_nats, unknown_nats
@@ -25,6 +27,31 @@ def test_every_token_is_charged_exactly_once(kind: str, length: int, monkeypatch
             logits, _ = network(ids[start:place].unsqueeze(0))
             by_hand -= float(logits[0, -1].log_softmax(-1)[ids[place]])
     assert total_nats(network, IDS[:length], CPU) == pytest.approx(by_hand, rel=1e-5)
+
+
+@settings(max_examples=25, deadline=None)
+@given(length=st.integers(1, 200), parts=st.integers(1, 9), windows=st.integers(1, 5))
+def test_the_shares_together_cost_the_whole(length: int, parts: int, windows: int) -> None:
+    network = build("bigram")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(evaluation, "LOGITS_PER_BATCH", windows * CONTEXT * VOCAB_SIZE)
+        shares = [total_nats(network, IDS[:length], CPU, (part, parts)) for part in range(parts)]
+    assert sum(shares) == pytest.approx(total_nats(network, IDS[:length], CPU), rel=1e-5)
+
+
+def test_an_evaluation_can_be_ended_between_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(evaluation, "LOGITS_PER_BATCH", 3 * CONTEXT * VOCAB_SIZE)
+    network, calls = build("modern").train(), []
+
+    def between() -> None:
+        calls.append(network.training)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        total_nats(network, IDS, CPU, between=between)
+    assert calls == [False] * 3
+    assert network.training
 
 
 def test_evaluation_restores_the_mode_and_draws_no_dropout() -> None:

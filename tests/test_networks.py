@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from gptmodel import networks
-from gptmodel.gpt import GPT, rotary_table, rotate
+from gptmodel.gpt import GPT, Block, attend, rotary_table, rotate
 from tests.networks_for_tests import CONFIGS, CONTEXT, GPT_KINDS, VOCAB_SIZE, build
 
 KINDS = list(CONFIGS)
@@ -104,6 +104,74 @@ def test_attention_is_the_papers_equation() -> None:
     torch.testing.assert_close(computed[0], by_hand, rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize("shape", [(2, 3, 7, 16), (1, 1, 1, 32)])
+def test_attention_written_out_is_torchs(shape: tuple[int, ...]) -> None:
+    generator = torch.Generator().manual_seed(0)
+    parts = [torch.randn(shape, generator=generator, dtype=torch.float64, requires_grad=True) for _ in range(3)]
+    q, k, v = parts
+    ours, theirs = attend(q, k, v), F.scaled_dot_product_attention(q, k, v, is_causal=True)
+    torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-12)
+    weight = torch.randn(shape, generator=generator, dtype=torch.float64)
+    for own, other in zip(
+        torch.autograd.grad((ours * weight).sum(), parts),
+        torch.autograd.grad((theirs * weight).sum(), parts),
+        strict=True,
+    ):
+        torch.testing.assert_close(own, other, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("kind", GPT_KINDS)
+def test_the_network_that_trains_is_the_one_that_is_used(kind: str) -> None:
+    """With gradients the attention is written out, without it is torch's."""
+    network, ids = build(kind).double(), random_ids(2, CONTEXT)
+    trained, _ = network(ids)
+    assert trained.requires_grad
+    with torch.inference_mode():
+        used, _ = network(ids)
+    torch.testing.assert_close(trained.detach(), used, rtol=0, atol=1e-12)
+
+
+def zero_init(kind: str, tie_embeddings: bool) -> GPT:
+    torch.manual_seed(0)
+    changes = {"init": "zero", "tie_embeddings": tie_embeddings}
+    network = networks.build(CONFIGS[kind].model_copy(update=changes), VOCAB_SIZE)
+    assert isinstance(network, GPT)
+    return network
+
+
+@pytest.mark.parametrize("tie_embeddings", [False, True])
+@pytest.mark.parametrize("kind", GPT_KINDS)
+def test_from_zero_every_block_begins_as_the_identity(kind: str, tie_embeddings: bool) -> None:
+    network = zero_init(kind, tie_embeddings)
+    x_BTC = torch.randn(2, CONTEXT, 32, generator=torch.Generator().manual_seed(1))
+    rotary = tuple(table.unsqueeze(0) for table in rotary_table(16, CONTEXT)) if kind.startswith("modern") else None
+    for block in network.blocks:
+        assert isinstance(block, Block)
+        assert torch.equal(block(x_BTC, rotary, None, None)[0], x_BTC)
+
+
+@pytest.mark.parametrize("kind", GPT_KINDS)
+def test_from_zero_every_token_is_exactly_as_likely(kind: str) -> None:
+    logits, _ = zero_init(kind, tie_embeddings=False)(random_ids(2, CONTEXT))
+    assert torch.equal(logits, torch.zeros(2, CONTEXT, VOCAB_SIZE))
+
+
+@pytest.mark.parametrize("init", ["gpt2", "zero"])
+@pytest.mark.parametrize("kind", GPT_KINDS)
+def test_matrices_that_are_not_zero_learn_from_the_second_step_on(kind: str, init: str) -> None:
+    """Zeros must not be a trap: after one step of the zero matrices every parameter has a gradient."""
+    torch.manual_seed(0)
+    network = networks.build(CONFIGS[kind].model_copy(update={"init": init}), VOCAB_SIZE)
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
+    for _ in range(3):
+        optimizer.zero_grad()
+        F.cross_entropy(
+            network(random_ids(8, CONTEXT))[0].flatten(0, 1), random_ids(8, CONTEXT, 2).flatten()
+        ).backward()
+        optimizer.step()
+    assert all(parameter.grad is not None and parameter.grad.any() for parameter in network.parameters())
+
+
 def test_rotation_keeps_lengths_and_depends_on_distance_only() -> None:
     cos, sin = rotary_table(16, 40)
     generator = torch.Generator().manual_seed(0)
@@ -125,3 +193,11 @@ def test_parameters_are_counted_once() -> None:
     assert networks.count_parameters(build("modern")) == 2 * per_block + 2 * v * d + d
     classic_block = (3 * d * d + 3 * d) + (d * d + d) + (d * f + f) + (f * d + d) + 4 * d
     assert networks.count_parameters(build("classic")) == 2 * classic_block + v * d + CONTEXT * d + 2 * d
+
+
+def test_operations_are_counted_by_the_matrices_and_the_attention() -> None:
+    d, f, v = 32, 48, VOCAB_SIZE
+    attention = 2 * CONTEXT * d  # of 2 layers
+    assert networks.flops_per_token(build("bigram")) == 0
+    assert networks.flops_per_token(build("modern")) == 6 * (2 * (4 * d * d + 3 * d * f) + v * d + attention)
+    assert networks.flops_per_token(build("classic")) == 6 * (2 * (4 * d * d + 2 * d * f) + v * d + attention)

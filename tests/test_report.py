@@ -20,6 +20,7 @@ def write(folder: Path, test: float | None, validation: float) -> report.Result:
     if test is not None:
         metrics["test"] = score(test)
     (folder / "metrics.json").write_text(json.dumps(metrics))
+    (folder / "training.json").write_text(json.dumps({"seconds": 425.4, "tokens_per_second": 12345}))
     (folder / "benchmark.json").write_text(
         json.dumps({"first_token_latency_ms": 2, "tokens_per_second": {"batch_1": 900.5}})
     )
@@ -49,6 +50,8 @@ def test_the_best_model_on_test_comes_first_beside_its_floors(tmp_path: Path) ->
     assert len(lines) == 4
     assert len({line.count("|") for line in lines}) == 1
     assert "| b | 1,000 | 2.200 | **2.250** |" in lines[2]
+    assert lines[0].endswith("| trained in (min:s) | training tokens/s | ONNX tokens/s |")
+    assert lines[2].endswith("| 7:05 | 12,345 | 900 |")
 
 
 def test_without_a_test_split_validation_decides(tmp_path: Path) -> None:

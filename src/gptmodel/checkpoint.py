@@ -3,7 +3,9 @@
 What was saved is checked on load: format, hash of the weights, names and shapes of the tensors.
 """
 
+import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,6 +14,7 @@ from pydantic import Field
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from safetensors.torch import save as serialize
+from torch import Tensor
 
 from gptmodel import files, networks
 from gptmodel.errors import UserError
@@ -24,7 +27,7 @@ WEIGHTS, META = "model.safetensors", "meta.json"
 class Meta(Strict):
     """What one has to know about saved weights; the first field that differs on load is named."""
 
-    format_version: Literal[1] = 1
+    format_version: Literal[2] = 2
     variant: str
     level: Level
     network: Network = Field(discriminator="network")
@@ -44,14 +47,13 @@ class Meta(Strict):
         return {"fingerprint": self.fingerprint, "variant": self.variant, "level": self.level, "corpus": corpus}
 
 
-def save(folder: Path, network: LanguageModel, meta: Meta) -> None:
+def save(folder: Path, weights: Mapping[str, Tensor], meta: Meta) -> None:
     """Write the checkpoint; an older one in `folder` is replaced only when the new one is complete."""
     with files.whole_folder(folder) as partial:
-        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in networks.weights(network).items()}
-        (partial / WEIGHTS).write_bytes(
-            serialize(tensors)
-        )  # not save_file: its errors do not say that the disk is full
-        stored = meta.model_copy(update={"weights_sha256": files.sha256(partial / WEIGHTS)})
+        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
+        data = serialize(tensors)  # not save_file: its errors do not say that the disk is full
+        (partial / WEIGHTS).write_bytes(data)
+        stored = meta.model_copy(update={"weights_sha256": hashlib.sha256(data).hexdigest()})
         files.write_json(partial / META, stored.model_dump(mode="json"))
 
 

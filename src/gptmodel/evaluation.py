@@ -6,6 +6,7 @@ the unknown token plus a uniform choice among all Unicode characters: nothing is
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,7 +18,7 @@ from gptmodel.networks import LanguageModel
 
 UNICODE_CHARACTERS = 0x110000 - 0x800  # all code points but the surrogates
 LARGEST_EXPONENT = 700.0  # e^709 is the largest float
-LOGITS_PER_BATCH = 1 << 24  # 64 MiB of fp32 logits at once
+LOGITS_PER_BATCH = 1 << 20  # 4 MiB of fp32 logits at once
 
 
 @dataclass(frozen=True)
@@ -82,24 +83,39 @@ def unknown_nats(ids: Ids, unknown_id: int | None) -> float:
 
 
 @torch.inference_mode()
-def total_nats(network: LanguageModel, ids: Ids, device: torch.device) -> float:
-    """Return -ln p of all of `ids` (1-D, at least one token), in nats. The network's mode is restored."""
+def total_nats(
+    network: LanguageModel,
+    ids: Ids,
+    device: torch.device,
+    share: tuple[int, int] = (0, 1),
+    between: Callable[[], None] = lambda: None,
+) -> float:
+    """Return -ln p of all of `ids` (1-D, at least one token), in nats. The network's mode is restored.
+
+    `share` (k, n) is the k-th of n parts, which together cost the whole: for n processes, one each.
+    `between` is called between batches; what it raises ends the evaluation.
+    """
     training, context = network.training, network.context
-    network.eval()
-    nats = math.log(network.vocab_size)  # the first token: nothing precedes it
-    windows_per_batch = max(1, LOGITS_PER_BATCH // (context * network.vocab_size))
+    part, parts = share
+    nats = math.log(network.vocab_size) if part == 0 else 0.0  # the first token: nothing precedes it
+    count = max(1, LOGITS_PER_BATCH // (context * network.vocab_size))  # windows per batch
     whole = (len(ids) - 1) // context
-    for first in range(0, whole, windows_per_batch):
-        count = min(windows_per_batch, whole - first)
-        nats += _window_nats(network, ids[first * context : (first + count) * context + 1], count, device)
-    if (len(ids) - 1) % context:
-        nats += _window_nats(network, ids[whole * context :], 1, device)
-    network.train(training)
+    network.eval()
+    try:
+        for first in range(part * count, whole, parts * count):
+            between()
+            windows = ids[first * context : min(first + count, whole) * context + 1]
+            nats += _window_nats(network, windows, device)
+        if part == 0 and (len(ids) - 1) % context:
+            nats += _window_nats(network, ids[whole * context :], device)
+    finally:
+        network.train(training)
     return nats
 
 
-def _window_nats(network: LanguageModel, ids: Ids, count: int, device: torch.device) -> float:
+def _window_nats(network: LanguageModel, ids: Ids, device: torch.device) -> float:
+    """Return the cost of whole windows below each other, or of one that is shorter."""
     tokens = torch.from_numpy(ids.astype(np.int64)).to(device)
-    logits_BTV, _ = network(tokens[:-1].view(count, -1))
+    logits_BTV, _ = network(tokens[:-1].view(-1, min(network.context, len(ids) - 1)))
     losses = F.cross_entropy(logits_BTV.flatten(0, 1).float(), tokens[1:], reduction="none")
     return float(losses.cpu().double().sum())  # MPS has no float64

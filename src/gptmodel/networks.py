@@ -27,3 +27,16 @@ def weights(network: LanguageModel) -> dict[str, Tensor]:
 def count_parameters(network: LanguageModel) -> int:
     """Return the number of learned values, shared ones once."""
     return sum(tensor.numel() for tensor in weights(network).values())
+
+
+def flops_per_token(network: LanguageModel) -> float:
+    """Return the floating-point operations per token of a training step (forward and backward).
+
+    6 per weight of a matrix that the token is multiplied with, and 6 n_layer context n_embd for the causal attention
+    (PaLM, Chowdhery et al. 2022, appendix B, which counts the masked half too). A bigram looks up: 0.
+    """
+    if not isinstance(network, GPT):
+        return 0.0
+    config = network.config
+    multiplied = sum(p.numel() for p in network.blocks.parameters() if p.dim() == 2) + network.head.weight.numel()
+    return 6.0 * (multiplied + config.n_layer * config.context * config.n_embd)

@@ -1,7 +1,7 @@
 """params.yaml as typed, frozen values: an unknown key, a wrong type or an impossible combination is a `UserError`.
 
 Sizes have no defaults here: params.yaml is the only place that gives a value. The descriptions are the
-source of docs/parameters.md (`python -m gptmodel.params --write-docs`).
+source of docs/parameters.md (`make docs`).
 """
 
 import difflib
@@ -111,11 +111,23 @@ class Training(Strict):
     """How one network is trained."""
 
     steps: Count = Field(description="optimizer steps")
-    batch_size: Count = Field(description="windows per step; tokens per step = batch_size x context")
+    batch_size: Count = Field(description="windows per step (of all processes); tokens per step = batch_size x context")
+    windows: Literal["shuffled", "random"] = Field(
+        description="`shuffled`: every epoch cuts the text anew and shuffles the windows; `random`: random places"
+    )
     learning_rate: Positive = Field(description="peak learning rate of AdamW")
+    muon_learning_rate: Annotated[float, Field(ge=0)] = Field(
+        description="peak learning rate of Muon, which then trains the blocks' matrices; 0: AdamW trains everything"
+    )
     warmup_steps: Annotated[int, Field(ge=0)] = Field(description="steps of linear rise to the peak")
-    final_learning_rate: Annotated[float, Field(ge=0)] = Field(description="learning rate at the last step (cosine)")
-    weight_decay: Annotated[float, Field(ge=0)] = Field(description="decoupled decay, on matrices only")
+    warmdown: Annotated[float, Field(gt=0, le=1)] = Field(
+        description="share of the steps, at the end, in which the learning rates fall"
+    )
+    schedule: Literal["linear", "cosine"] = Field(description="the shape of that fall")
+    final_rate: Share = Field(description="learning rate at the end, as a share of the peak")
+    weight_decay: Annotated[float, Field(ge=0)] = Field(
+        description="decoupled decay, on matrices only (with Muon: on those that Muon trains)"
+    )
     beta2: Share = Field(description="AdamW's second-moment decay; the first is 0.9")
     gradient_clip: Positive = Field(description="largest global gradient norm")
     evaluate_every: Count = Field(description="steps between exact evaluations of the whole validation split")
@@ -124,8 +136,6 @@ class Training(Strict):
     def _warmup_fits(self) -> Self:
         if self.warmup_steps >= self.steps:
             raise ValueError(f"warmup_steps ({self.warmup_steps}) must be below steps ({self.steps})")
-        if self.final_learning_rate > self.learning_rate:
-            raise ValueError("final_learning_rate must not be above learning_rate")
         return self
 
 
@@ -151,6 +161,9 @@ class GPTNetwork(Strict):
     qk_norm: bool = Field(description="RMS-normalise queries and keys per head")
     bias: bool = Field(description="biases in the linear layers and LayerNorms")
     tie_embeddings: bool = Field(description="the output layer shares the token embedding")
+    init: Literal["gpt2", "zero"] = Field(
+        description="first weights: GPT-2's, or zero in the projections into the residual stream and the logits"
+    )
     dropout: Share = Field(description="share of residual-stream activations dropped in training")
 
     @property
@@ -191,6 +204,28 @@ class GPTVariant(GPTNetwork, Training):
 
 Network = BigramNetwork | GPTNetwork
 Variant = BigramVariant | GPTVariant
+
+
+class Engine(Strict):
+    """How training steps are computed, for every model."""
+
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
+        description="of the matrix products; `auto`: bfloat16 where a short probe says that it is faster"
+    )
+    execution: Literal["eager", "compile", "graph"] = Field(
+        description="`compile`: torch.compile (a start-up of 10 to 40 s; on a CPU it needs a C++ compiler); "
+        "`graph`: each step is one CUDA graph (CUDA only)"
+    )
+    nonfinite: Literal["stop", "skip"] = Field(
+        description="at a gradient that is not finite: stop, or skip the step; it never reaches the weights"
+    )
+
+
+class Resume(Strict):
+    """What is kept of an unfinished training, in .resume/: a stage that was stopped goes on from there."""
+
+    save_every_seconds: Annotated[float, Field(ge=0)] = Field(description="time between two saves; 0: at every step")
+    keep: Count = Field(description="saved states kept: if the newest is damaged, the one before counts")
 
 
 class Timeline(Strict):
@@ -246,6 +281,8 @@ class Params(Strict):
         ],
         Field(min_length=1),
     ]
+    engine: Engine
+    resume: Resume
     timeline: Timeline
     samples: Samples
     export: Export

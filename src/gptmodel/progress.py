@@ -11,17 +11,25 @@ Update = Callable[..., None]
 
 
 @contextmanager
-def progress(title: str, total: int, unit: str) -> Iterator[Update]:
-    """Yield `update(done, note="")`: how many of `total` units are done so far, and a few words (the loss, say)."""
+def progress(title: str, total: int, unit: str, begin: int = 0) -> Iterator[Update]:
+    """Yield `update(done, note="")`: how many of `total` units are done so far, and a few words (the loss, say).
+
+    `begin` units were done before: they count as done, not for the rate.
+    """
     if sys.stderr.isatty():
-        with _bar(title, total, unit) as update:
+        with _bar(title, total, unit, begin) as update:
             yield update
     else:
-        yield _lines(title, total, unit)
+        yield _lines(title, total, unit, begin)
+
+
+def say(line: str) -> None:
+    """Print one line for the person who watches; a bar on the terminal stays below it."""
+    print(line, file=sys.stderr, flush=True)
 
 
 @contextmanager
-def _bar(title: str, total: int, unit: str) -> Iterator[Update]:
+def _bar(title: str, total: int, unit: str, begin: int) -> Iterator[Update]:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -35,15 +43,15 @@ def _bar(title: str, total: int, unit: str) -> Iterator[Update]:
     ]
     started = time.monotonic()
     with Progress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task(title, total=total, note="", rate="")
+        task = bar.add_task(title, total=total, completed=begin, note="", rate="")
 
         def update(done: int, note: str = "") -> None:
-            bar.update(task, completed=done, note=note, rate=_rate(done, started, unit))
+            bar.update(task, completed=done, note=note, rate=_rate(done - begin, started, unit))
 
         yield update
 
 
-def _lines(title: str, total: int, unit: str) -> Update:
+def _lines(title: str, total: int, unit: str, begin: int) -> Update:
     started = time.monotonic()
     last = started
 
@@ -53,9 +61,9 @@ def _lines(title: str, total: int, unit: str) -> Update:
         if now - last < LINE_EVERY_SECONDS and done < total:
             return
         last = now
-        left = (now - started) * (total - done) / max(done, 1)
+        left = (now - started) * (total - done) / max(done - begin, 1)
         tail = f", {note}" if note else ""
-        line = f"{title}: {done:,}/{total:,} {unit}, {_rate(done, started, unit)}, {left:.0f} s left{tail}"
+        line = f"{title}: {done:,}/{total:,} {unit}, {_rate(done - begin, started, unit)}, {left:.0f} s left{tail}"
         print(line, file=sys.stderr, flush=True)
 
     return update

@@ -4,7 +4,7 @@ The only module that draws (matplotlib). It reads the DVC outputs of every varia
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ class Result:
     """What the stages wrote about one variant."""
 
     metrics: dict[str, Any]  # metrics.json
+    training: dict[str, Any]  # training.json: how fast it was trained
     benchmark: dict[str, Any]  # benchmark.json
     history: pd.DataFrame  # history.csv
     samples: list[Sample]  # samples.json
@@ -30,12 +31,12 @@ class Result:
     def read(cls, folder: Path) -> "Result":
         """Read models/VARIANT; `UserError` names the file that is missing or damaged."""
         try:
-            metrics, benchmark, samples = (
+            metrics, training, benchmark, samples = (
                 json.loads((folder / name).read_text(encoding="utf-8"))
-                for name in ("metrics.json", "benchmark.json", "samples.json")
+                for name in ("metrics.json", "training.json", "benchmark.json", "samples.json")
             )
             history = pd.read_csv(folder / "history.csv")
-            return cls(metrics, benchmark, history, [Sample(**sample) for sample in samples])
+            return cls(metrics, training, benchmark, history, [Sample(**sample) for sample in samples])
         except FileNotFoundError as error:
             raise UserError(f"{error.filename} does not exist: run `dvc repro`") from None
         except ValueError as error:
@@ -56,6 +57,8 @@ def comparison(results: Mapping[str, Result]) -> pd.DataFrame:
             {
                 "model": name,
                 "parameters": result.metrics["parameters"],
+                "training_seconds": result.training["seconds"],
+                "training_tokens_per_second": result.training["tokens_per_second"],
                 "best_step": result.metrics["best_step"],
                 "validation_bits_per_char": result.metrics["validation"]["bits_per_char"],
                 f"{split}_bits_per_char": score["bits_per_char"],
@@ -72,16 +75,27 @@ def comparison(results: Mapping[str, Result]) -> pd.DataFrame:
     return table.sort_values([c for c in ("test_bits_per_char", "validation_bits_per_char") if c in table])
 
 
-COLUMNS = {  # column -> (heading, format) of the Markdown table
-    "model": ("model", "{}"),
-    "parameters": ("parameters", "{:,}"),
-    "validation_bits_per_char": ("bits/char validation", "{:.3f}"),
-    "test_bits_per_char": ("bits/char test", "**{:.3f}**"),
-    "bits_per_byte": ("bits/byte", "{:.3f}"),
-    "word_perplexity": ("perplexity per word", "{:,.0f}"),
-    "unigram_bits_per_char": ("floor: unigram", "{:.3f}"),
-    "bigram_bits_per_char": ("floor: bigram", "{:.3f}"),
-    "tokens_per_second_batch_1": ("ONNX tokens/s", "{:,.0f}"),
+def minutes(seconds: float) -> str:
+    """Return a time for reading.
+
+    >>> minutes(184.6)
+    '3:05'
+    """
+    return f"{round(seconds) // 60}:{round(seconds) % 60:02}"
+
+
+COLUMNS: dict[str, tuple[str, Callable[[Any], str]]] = {  # column -> (heading, format) of the Markdown table
+    "model": ("model", str),
+    "parameters": ("parameters", "{:,}".format),
+    "validation_bits_per_char": ("bits/char validation", "{:.3f}".format),
+    "test_bits_per_char": ("bits/char test", "**{:.3f}**".format),
+    "bits_per_byte": ("bits/byte", "{:.3f}".format),
+    "word_perplexity": ("perplexity per word", "{:,.0f}".format),
+    "unigram_bits_per_char": ("floor: unigram", "{:.3f}".format),
+    "bigram_bits_per_char": ("floor: bigram", "{:.3f}".format),
+    "training_seconds": ("trained in (min:s)", minutes),
+    "training_tokens_per_second": ("training tokens/s", "{:,.0f}".format),
+    "tokens_per_second_batch_1": ("ONNX tokens/s", "{:,.0f}".format),
 }
 
 
@@ -93,7 +107,7 @@ def markdown_table(table: pd.DataFrame) -> str:
         "|" + "|".join("---" if column == "model" else "---:" for column in shown) + "|",
     ]
     for row in table.to_dict(orient="records"):
-        lines.append("| " + " | ".join(COLUMNS[column][1].format(row[column]) for column in shown) + " |")
+        lines.append("| " + " | ".join(COLUMNS[column][1](row[column]) for column in shown) + " |")
     return "\n".join(lines) + "\n"
 
 

@@ -30,6 +30,7 @@ from pathlib import Path
 from typing import Any
 
 from gptmodel import mlflow_store
+from gptmodel.errors import Stopped
 from gptmodel.mlflow_run import NOTE, Run, brief, say
 from gptmodel.mlflow_store import Store, StoreUnavailable
 
@@ -71,7 +72,7 @@ def run(*, fingerprint: str, variant: str, corpus: Mapping[str, object], level: 
     try:
         yield opened
         state = "finished"
-    except (KeyboardInterrupt, SystemExit):
+    except (KeyboardInterrupt, SystemExit, Stopped):
         state = "killed"
         raise
     finally:
