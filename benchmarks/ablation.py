@@ -1,6 +1,8 @@
-"""What each ingredient of the recipe tinyshakespeare-cpu brings: each one taken away alone, several seeds.
+"""What each ingredient of the modern model brings: each one taken away alone, several seeds.
 
     python benchmarks/ablation.py [--steps 500] [--seeds 3] [--jobs 2] [--recipe NAME]
+
+The model is the recipe's first that Muon trains; the default is the default run's gpt-char, on the default text.
 
 Trained on the first nine tenths of the training split, charged on its last tenth: the validation split is never read.
 So the recipe's values can be chosen here. Schedules are those of the recipe, stretched to --steps. AdamW gets three
@@ -12,7 +14,6 @@ or numerics changed. The result goes to benchmarks/results/ablation-CORPUS.json.
 import argparse
 import hashlib
 import json
-import os
 import statistics
 import tempfile
 import time
@@ -112,9 +113,10 @@ class Task:
 
 def tasks(project: Project, steps: int, seeds: int, jobs: int) -> tuple[list[Task], Changes]:
     """Return every training of the table, seed by seed, and what all of them share, for the record."""
-    name, base = next(iter(project.settings.models.items()))
-    if not isinstance(base, GPTVariant):
-        raise UserError(f"{name} is a bigram: it has no ingredients to take away")
+    modern = [one for one in project.settings.models.values() if isinstance(one, GPTVariant) and one.muon_learning_rate]
+    if not modern:
+        raise UserError("the recipe has no model that Muon trains: there are no ingredients to take away")
+    base = modern[0]
     if steps <= base.warmup_steps:
         raise UserError(f"--steps {steps}: give more than the warm-up of {base.warmup_steps}")
     data = project.dataset(base.tokenizer)
@@ -179,7 +181,6 @@ def recorded(path: Path) -> dict[str, Run]:
 
 def finished(waiting: list[Task], jobs: int) -> Iterator[Run]:
     """Run tasks side by side, each in a process of its own; yield what each found when it is done."""
-    os.environ |= {"OMP_WAIT_POLICY": "passive"}  # as in pipelines/__init__.py
     with ProcessPoolExecutor(jobs, get_context("spawn"), max_tasks_per_child=1) as processes:
         for future in as_completed([processes.submit(task.run) for task in waiting]):
             yield future.result()
@@ -188,7 +189,7 @@ def finished(waiting: list[Task], jobs: int) -> Iterator[Run]:
 def main() -> None:
     """Measure what is missing, print and record."""
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    arguments.add_argument("--recipe", default="tinyshakespeare-cpu")
+    arguments.add_argument("--recipe", default="hugo")
     arguments.add_argument("--steps", type=int, default=500)
     arguments.add_argument("--seeds", type=int, default=3, help="how many: 1, 2, 3...")
     arguments.add_argument("--jobs", type=int, default=2)

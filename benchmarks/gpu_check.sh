@@ -16,7 +16,7 @@ python=${PYTHON:-python3}
 root=$(cd "$(dirname "$0")/.." && pwd)
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-export GPTMODEL_TRACKING=off OMP_WAIT_POLICY=passive
+export GPTMODEL_TRACKING=off GOMP_SPINCOUNT=10000
 out=$root/benchmarks/results
 [ "$device" = cuda ] || out=$work/out
 out=${OUT:-$out}

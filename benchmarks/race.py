@@ -62,7 +62,7 @@ def course(root: Path, seed: int, target: float) -> list[Point]:
 def cold(root: Path, seed: int, target: float = 0.0) -> list[Point]:
     """Return the `course` in a process of its own, for which torch.compile has nothing ready."""
     with tempfile.TemporaryDirectory() as cache:
-        os.environ |= {"TORCHINDUCTOR_CACHE_DIR": cache, "OMP_WAIT_POLICY": "passive"}  # as in pipelines/__init__.py
+        os.environ |= {"TORCHINDUCTOR_CACHE_DIR": cache, "GOMP_SPINCOUNT": "10000"}  # as in pipelines/__init__.py
         with ProcessPoolExecutor(1, get_context("spawn")) as process:
             return process.submit(course, root, seed, target).result()
 

@@ -3,14 +3,14 @@
 The workspace's own src/ comes first on sys.path: with an editable install, `dvc exp run --temp` and `--queue` would
 otherwise run the main workspace's library instead of the snapshot's.
 
-Threads that wait for each other sleep instead of spinning (read by OpenMP when torch is loaded, so it is set here):
-two trainings on one machine then take twice as long as one, not twenty times.
+Threads that wait for each other go to sleep soon (read by OpenMP when torch is loaded, so it is set here). By default
+they spin so long that two trainings on two cores took 17 times as long as one; at once asleep, one alone lost half.
 """
 
 import os
 import sys
 from pathlib import Path
 
-os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+os.environ.setdefault("GOMP_SPINCOUNT", "10000")  # rounds; measured: 7% slower alone, 3 times faster side by side
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "src"))

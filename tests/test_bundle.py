@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import yaml
 
-from gptmodel import bundle, checkpoint, files, latency, tokenizer
+from gptmodel import bundle, checkpoint, files, latency, networks, tokenizer
 from gptmodel.bundle import FORMAT_VERSION, INFO, MODEL, TOKENIZER, Bundle, read_info
 from gptmodel.checkpoint import Meta
 from gptmodel.errors import UserError
@@ -158,7 +158,7 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         best_step=5,
         validation_loss_nats=1.5,
     )
-    checkpoint.save(model / "checkpoint", network, meta)
+    checkpoint.save(model / "checkpoint", networks.weights(network), meta)
     files.write_json(model / "metrics.json", {"test": {"bits_per_char": 2.5}})
     return model
 

@@ -156,6 +156,22 @@ def test_from_zero_every_token_is_exactly_as_likely(kind: str) -> None:
     assert torch.equal(logits, torch.zeros(2, CONTEXT, VOCAB_SIZE))
 
 
+@pytest.mark.parametrize(
+    ("init", "tied", "into_stream", "inside", "embedding"),
+    [("gpt2", False, 0.01, 0.02, 0.02), ("zero", False, 0, 32**-0.5, 1), ("zero", True, 0, 32**-0.5, 0.02)],
+)
+def test_the_first_weights_have_the_size_that_was_asked_for(
+    init: str, tied: bool, into_stream: float, inside: float, embedding: float
+) -> None:
+    torch.manual_seed(0)
+    changes = {"init": init, "tie_embeddings": tied}
+    network = networks.build(CONFIGS["modern"].model_copy(update=changes), VOCAB_SIZE)
+    expected = {"out": into_stream, "qkv": inside, "gate": inside, "token_embedding": embedding}
+    for name, parameter in network.named_parameters():
+        if (part := name.split(".")[-2]) in expected:
+            assert float(parameter.detach().std()) == pytest.approx(expected[part], rel=0.1), name
+
+
 @pytest.mark.parametrize("init", ["gpt2", "zero"])
 @pytest.mark.parametrize("kind", GPT_KINDS)
 def test_matrices_that_are_not_zero_learn_from_the_second_step_on(kind: str, init: str) -> None:

@@ -94,6 +94,7 @@ def small(values: dict[str, Any]) -> None:
             model.update(n_layer=2, n_head=2, n_embd=32, n_hidden=64, learning_rate=0.01, dropout=0.0)
     values["models"]["bigram-char"]["steps"] = 200
     values["samples"].update(prompts=["Le ", "— Où ☃ "], temperatures=[0.8, 0], max_new_tokens=40)
+    values["engine"]["precision"] = "float32"  # a busy machine must not decide
     values["timeline"].update(max_new_tokens=10)
     values["benchmark"] = {"prompt_tokens": 8, "new_tokens": 8, "batch_sizes": [1, 2], "repeats": 2}
 
@@ -114,6 +115,7 @@ def test_every_output_is_there_and_git_sees_only_what_it_should(project: Project
             "bundle",
             "history.csv",
             "timeline.md",
+            "training.json",
             "metrics.json",
             "samples.json",
             "samples.md",
@@ -121,8 +123,25 @@ def test_every_output_is_there_and_git_sees_only_what_it_should(project: Project
         }
         assert {path.name for path in (folder / "bundle").iterdir()} >= {"model.onnx", "tokenizer.json", "bundle.json"}
     seen = project.run("git", "status", "--porcelain", "-uall").stdout.split()[1::2]
-    expected = [f"models/{name}/{file}" for name in MODELS for file in ("benchmark.json", "metrics.json")]
+    files = ("benchmark.json", "metrics.json", "training.json")
+    expected = [f"models/{name}/{file}" for name in MODELS for file in files]
     assert {path for path in seen if not path.startswith("reports/")} == {*expected, "dvc.lock"}
+
+
+def test_a_finished_training_leaves_its_speed_and_no_state(project: Project) -> None:
+    for name in MODELS:
+        speed = project.json(f"models/{name}/training.json")
+        assert speed["processes"] == 1
+        assert (speed["precision"], speed["execution"]) == ("float32", "eager")
+        assert speed["seconds"] > 0
+        assert speed["tokens_per_second"] > 0
+        assert (speed["share_of_matrix_rate"] > 0) == (name != "bigram-char")  # a table has no matrix products
+        assert "tokens_per_second" not in pd.read_csv(project.root / "models" / name / "history.csv")
+    kept = {path.suffix for path in (project.root / ".resume").iterdir()}
+    assert kept <= {".lock"}
+    project.run("git", "check-ignore", ".resume")
+    table = (project.root / "reports" / "comparison.md").read_text(encoding="utf-8")
+    assert "trained in" in table.splitlines()[0]
 
 
 def test_the_networks_learned_and_every_character_is_charged(project: Project) -> None:
