@@ -78,12 +78,16 @@ def _race(record: Record) -> str:
     if not races:
         return "The race's target was not reached."
     target = statistics.mean(each["target_nats_per_token"] for each in races)
-    lines = [f"| to {target:.2f} nats per character | seconds | steps | tokens |", "|---|---:|---:|---:|"]
+    lines = [
+        f"| to {target:.2f} nats per character | seconds | steps | tokens | times sooner |",
+        "|---|---:|---:|---:|---:|",
+    ]
     for name in races[0]["reached"]:
         points = [each["reached"][name] for each in races]
         seconds, steps, tokens = (statistics.mean(p[key] for p in points) for key in ("seconds", "step", "tokens"))
-        lines.append(f"| `{name}` | {seconds:.0f} | {steps:,.0f} | {tokens:,.0f} |")
-    lines.append(f"| times sooner | **{record['mean_times_sooner']:.1f}** | | |")
+        sooner = [each["times_sooner"][name] for each in races if name in each["times_sooner"]]
+        ratio = f"**{statistics.mean(sooner):.1f}**" if sooner else ""
+        lines.append(f"| `{name}` | {seconds:.0f} | {steps:,.0f} | {tokens:,.0f} | {ratio} |")
     return "\n".join(lines)
 
 
