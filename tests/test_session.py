@@ -19,6 +19,7 @@ from signal import SIGINT, SIGKILL, SIGSTOP, SIGTERM
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 import yaml
 
@@ -214,8 +215,12 @@ def interrupted(killed: Place, tmp_path: Path) -> Place:
 
 def wait_for(root: Path, state: str) -> None:
     """Wait until a training there has saved a state."""
+    wait_until(lambda: bool(list((root / ".resume").glob(f"*/{state}"))))
+
+
+def wait_until(true: Callable[[], bool]) -> None:
     deadline = time.monotonic() + 100
-    while not list((root / ".resume").glob(f"*/{state}")):
+    while not true():
         assert time.monotonic() < deadline
         time.sleep(0.01)
 
@@ -393,7 +398,7 @@ def test_a_disk_that_was_full_from_the_beginning(place: Place, untouched: Bytes)
 
 def test_of_two_trainers_the_second_gives_way_until_the_first_is_dead(place: Place, untouched: Bytes) -> None:
     first = place.start(trap(STEP, 10, SIGSTOP))
-    wait_for(place.root, "step-00000009.json")
+    wait_until(lambda: psutil.Process(first.pid).status() == psutil.STATUS_STOPPED)  # its save is over
     before = place.saved()
     code, said = place.train()
     assert (code, len(said)) == (2, 1)
