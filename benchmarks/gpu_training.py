@@ -23,7 +23,7 @@ from environment import RESULTS, ROOT, environment, processor
 from scratch import Project, changed, recipe, trainer
 from torch import Tensor
 
-from gptmodel import files, networks, numerics, params
+from gptmodel import files, networks, numerics, params, strict
 from gptmodel.batches import Ids, Windows
 from gptmodel.dataset import Dataset
 from gptmodel.errors import UserError, one_line_errors
@@ -282,7 +282,7 @@ def check_speed(device: Device, name: str, steps: int) -> None:
         values = changed(
             values, ["models.*.n_layer=1", "models.*.batch_size=2", "models.*.n_head=2", "models.*.n_embd=64"]
         )
-    [config] = params.parse(params.Params, values, Path(name)).models.values()
+    [config] = strict.parse(params.Params, values, Path(name)).models.values()
     config = config.model_copy(update={"steps": steps, "evaluate_every": steps, "warmup_steps": 1})
     ids: Ids = np.random.default_rng(SEED).integers(0, VOCABULARY, 1_000_000).astype(np.uint8)
     splits = {"train": ids, "validation": ids[: 4 * config.context]}
@@ -318,7 +318,7 @@ def main() -> None:
     asked = arguments.parse_args()
     device = Device(asked.device)
     with one_line_errors(), tempfile.TemporaryDirectory() as folder:
-        values = params.read_yaml(ROOT / "params.yaml")
+        values = strict.read_yaml(ROOT / "params.yaml")
         values["models"] = {MODEL: values["models"][MODEL]}
         small_values = [f"models.*.{change}" for change in SMALL]
         values = changed(values, [f"corpus={asked.text.resolve()}", f"device={device.kind}", *small_values])

@@ -19,7 +19,7 @@ import torch
 import yaml
 from environment import ROOT
 
-from gptmodel import networks, params
+from gptmodel import networks, params, strict
 from gptmodel.batches import Ids
 from gptmodel.dataset import Dataset
 from gptmodel.errors import UserError
@@ -36,7 +36,7 @@ def recipe(name: str) -> tuple[str, Values]:
     if not path.exists():
         known = sorted(each.stem for each in (ROOT / "recipes").glob("*.yaml"))
         raise UserError(f"{path} does not exist: give one of {', '.join(known) or 'your own files'}")
-    return path.stem, params.read_yaml(path)
+    return path.stem, strict.read_yaml(path)
 
 
 def changed(values: Values, changes: Sequence[str]) -> Values:
@@ -90,7 +90,7 @@ class Project:
             shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
         (root / "data").mkdir()
         shutil.copy(ROOT / "data" / "catalog.yaml", root / "data")
-        project = cls(root, params.parse(Params, values, root / "params.yaml"))
+        project = cls(root, strict.parse(Params, values, root / "params.yaml"))
         project.write(values)
         return project
 
@@ -102,7 +102,7 @@ class Project:
     def write(self, values: Values) -> None:
         """Replace the parameters."""
         path = self.root / "params.yaml"
-        self.settings = params.parse(Params, values, path)
+        self.settings = strict.parse(Params, values, path)
         path.write_text(yaml.safe_dump(values, allow_unicode=True, sort_keys=False), encoding="utf-8")
 
     def prepare(self) -> None:

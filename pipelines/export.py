@@ -1,4 +1,4 @@
-"""Stage export@VARIANT: models/VARIANT/checkpoint -> models/VARIANT/bundle/, or nothing if unequal to torch."""
+"""Stage export@VARIANT: models/VARIANT/checkpoint -> bundle/ and hf/ beside it, or nothing if unequal to torch."""
 
 import json
 
@@ -11,12 +11,13 @@ from pipelines import layout
 def main() -> None:
     """Export the model named on the command line."""
     with one_line_errors():
-        tolerance = params.load(layout.PARAMS).export.tolerance
+        limits = params.load(layout.PARAMS).export
         folder = layout.MODELS / layout.variant()
         network, meta = checkpoint.load(folder / "checkpoint")
         data = Dataset.read(layout.TOKENS / meta.level)
         metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
-        proof = export.write_bundle(folder / "bundle", network, meta, data, metrics, tolerance)
+        proof = export.write_bundle(folder / "bundle", network, meta, data, metrics, limits)
+        export.write_hf(folder / "hf", network, data.tokenizer)
         with tracking.run(**meta.identity(), stage="export") as run:
             run.log_metrics(proof, "parity")
             run.log_folder(folder / "bundle", "bundle")

@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from gptmodel import bundle, networks, onnx_graph, tokenizer
+from gptmodel import bundle, export, files, networks, tokenizer
 from gptmodel.bigram import Bigram
 from gptmodel.params import BigramNetwork
 from gptmodel.tokenizer import Tokenizer
@@ -41,7 +41,7 @@ def info(network: networks.LanguageModel, **changes: Any) -> bundle.Info:
         "parameters": networks.count_parameters(network),
         "corpus": {"name": "essai", "title": "Un essai", "author": "nous", "licence": "MIT", "language": "fr"},
         "metrics": {"test": {"bits_per_char": 2.5, "tokens": 1234}},
-        "parity": {"windows_difference": 1e-6},
+        "graphs": {name: {} for name in export.graphs(network)},
         "versions": {"gptmodel": "0"},
         "best_step": 3,
         "fingerprint": "f" * 64,
@@ -51,9 +51,10 @@ def info(network: networks.LanguageModel, **changes: Any) -> bundle.Info:
 
 def write(folder: Path, network: networks.LanguageModel, words: Tokenizer, **changes: Any) -> Path:
     """Write a bundle and return its folder."""
-    words.save(folder.parent / "tokenizer.json")
-    model = onnx_graph.build(network).SerializeToString()
-    bundle.write(folder, model, folder.parent / "tokenizer.json", info(network, **changes))
+    with files.whole_folder(folder) as partial:
+        words.save(partial / bundle.TOKENIZER)
+        export.write_graphs(partial, network)
+        bundle.write_info(partial, info(network, **changes))
     return folder
 
 

@@ -48,7 +48,7 @@ def generate(bundle: Path, *arguments: object, stdin: str | bytes = "") -> Resul
 def test_text_goes_to_stdout_and_the_rest_to_stderr(reciter):
     result = generate(reciter, "de", "--temperature", 0, "--seed", 4)
     assert result.stdout == "demant' ?l\n\n"
-    assert result.stderr == f"{reciter}: essai on cpu, seed 4\n"
+    assert result.stderr == f"{reciter}: essai, portable on cpu, seed 4\n"
 
 
 def test_the_same_seed_gives_the_same_text_and_none_a_random_one_that_is_shown(bundle):
@@ -112,6 +112,29 @@ def test_a_very_long_prompt_and_a_text_past_the_context(bundle):
     assert len(result.stdout) == 100_000 + 50 + 1
 
 
+def test_the_fastest_graph_is_taken_unless_another_is_named(bundle):
+    how = ["l'île", "--temperature", 0, "--max-new-tokens", 40, "--seed", 1]
+    assert "essai, int8 on cpu" in generate(bundle, *how).stderr
+    texts = {}
+    for name in ("portable", "fp32"):
+        result = generate(bundle, *how, "--variant", name)
+        assert f"essai, {name} on cpu" in result.stderr
+        texts[name] = result.stdout
+    assert texts["portable"] == texts["fp32"] != "l'île\n"
+
+
+def test_a_repetition_penalty_changes_the_text(bundle):
+    how = ["l'île", "--temperature", 0, "--max-new-tokens", 40, "--seed", 1]
+    plain, penalised = (generate(bundle, *how, "--repetition-penalty", value).stdout for value in (1, 50))
+    assert len(set(penalised)) > len(set(plain))
+
+
+def test_a_hundred_empty_prompts_are_a_hundred_texts(bundle, tmp_path):
+    lines = generate(bundle, *[""] * 100, "--json", "--seed", 1).stdout.splitlines()
+    assert len(lines) == 100
+    assert len({json.loads(line)["text"] for line in lines}) == 1  # the same prompt and sample number
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -119,6 +142,9 @@ def test_a_very_long_prompt_and_a_text_past_the_context(bundle):
         (["l", "--temperature", "nan"], "temperature"),
         (["l", "--top-k", -1], "top-k"),
         (["l", "--top-p", 0], "top-p"),
+        (["l", "--repetition-penalty", 0], "repetition-penalty"),
+        (["l", "--variant", "int3"], "variant int3: this bundle has portable, fp32, int8, fp16"),
+        (["l", "--variant", "fp16"], "variant fp16 does not run on device cpu"),
         (["l", "--max-new-tokens", 0], "max-new-tokens"),
         (["l", "--num-samples", 0], "num-samples"),
         (["l", "--seed", -1], "seed"),

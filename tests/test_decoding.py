@@ -31,6 +31,8 @@ def tokens(decoder, prompts, count, sampling=FREE, samples=None, **options):
         {"temperature": 1.0, "top_p": 0.0},
         {"temperature": 1.0, "top_p": 1.1},
         {"temperature": 1.0, "top_p": float("nan")},
+        {"temperature": 1.0, "repetition_penalty": 0.0},
+        {"temperature": 1.0, "repetition_penalty": float("nan")},
     ],
 )
 def test_sampling_values_that_make_no_sense_are_named(values):
@@ -41,7 +43,7 @@ def test_sampling_values_that_make_no_sense_are_named(values):
 @settings(max_examples=50, deadline=None)
 @given(LOGITS, UNIFORM, st.integers(0, 8), st.floats(0.01, 1), st.floats(0.05, 5), st.integers(0, 6))
 def test_only_the_k_likeliest_of_the_nucleus_are_ever_drawn(logits, uniform, top_k, top_p, temperature, banned):
-    drawn = choose(logits, Sampling(temperature, top_k, top_p), uniform, [banned])
+    drawn = choose(logits, Sampling(temperature, top_k, top_p), uniform, np.arange(7) != banned)
     for row, token in zip(logits.astype(np.float64), drawn, strict=True):
         row[banned] = -np.inf
         weight = np.exp((row - row.max()) / temperature)
@@ -61,6 +63,54 @@ def test_the_uniform_numbers_are_shared_out_as_the_probabilities():
     assert np.allclose(np.bincount(drawn, minlength=5) / len(uniform), share, atol=1e-3)
     nucleus = choose(np.tile(logits, (len(uniform), 1)), Sampling(0.5, top_p=0.7), uniform)
     assert np.allclose(np.bincount(nucleus, minlength=5) / len(uniform), [0, 2 / 3, 0, 1 / 3, 0], atol=1e-3)
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    arrays.arrays(np.float32, (3, 40), elements=st.sampled_from([-20.0, -3.0, 0.0, 0.5, 1.0])),
+    UNIFORM,
+    st.integers(0, 41),
+    st.sampled_from([0.01, 0.3, 0.9, 0.999, 1.0]),
+)
+def test_choosing_among_equals_is_what_sorting_everything_gives(logits, uniform, top_k, top_p):
+    drawn = choose(logits, Sampling(1.0, top_k, top_p), uniform)
+    for row, point, token in zip(logits.astype(np.float64), uniform, drawn, strict=True):
+        weight = np.exp(row - row.max())
+        order = np.argsort(-weight, kind="stable")
+        if top_k:
+            weight[order[top_k:]] = 0
+        before = np.cumsum(weight[order]) - weight[order]
+        weight[order[before >= top_p * weight.sum() * (1 + 1e-12 * (top_p == 1))]] = 0
+        mass = np.cumsum(weight)
+        near = np.abs(mass / mass[-1] - point).min() < 1e-9  # rounding may decide
+        assert near or token == np.count_nonzero(mass <= point * mass[-1])
+
+
+def test_seen_tokens_pay_the_penalty_whatever_their_sign():
+    logits = np.array([[2.0, -2.0, 1.1, -2.9]], dtype=np.float32)
+    seen = np.array([[True, True, False, False]])
+    shares = {}
+    for penalty in (1.0, 2.0):
+        uniform = (np.arange(100_000) + 0.5) / 100_000
+        drawn = choose(np.repeat(logits, 100_000, 0), Sampling(1.0, repetition_penalty=penalty), uniform, None, seen)
+        shares[penalty] = np.bincount(drawn, minlength=4) / 100_000
+    expected = np.exp([[2.0, -2.0, 1.1, -2.9], [1.0, -4.0, 1.1, -2.9]])
+    assert np.allclose(list(shares.values()), expected / expected.sum(axis=1, keepdims=True), atol=1e-4)
+
+
+def test_every_token_of_prompt_and_text_counts_as_seen():
+    inner = TorchDecoder(build("modern"))
+
+    class Positive:
+        context, vocab_size, empty_cache = inner.context, inner.vocab_size, staticmethod(inner.empty_cache)
+
+        def __call__(self, ids, cache, last=False):
+            logits, cache = inner(ids, cache, last)
+            return logits + 100, cache
+
+    written = tokens(Positive(), [[1, 2], [3]], VOCAB_SIZE - 2, Sampling(0.0, repetition_penalty=1e9))
+    assert len({1, 2, *written[0]}) == VOCAB_SIZE
+    assert len({3, *written[1]}) == VOCAB_SIZE - 1
 
 
 @pytest.mark.parametrize("temperature", [0.0, 1e-300, 1e-6])
@@ -110,7 +160,7 @@ def test_the_same_seed_gives_the_same_tokens_and_another_one_others():
     assert first != tokens(decoder, [[1]], 40, samples=[1])
 
 
-def test_a_decoder_has_no_hidden_state():
+def test_torch_keeps_no_hidden_state():
     decoder = TorchDecoder(build("modern"))
     ids, pad = left_pad([[1, 2, 3], [4]])
     _, cache = decoder(ids, decoder.empty_cache(pad))
@@ -139,9 +189,9 @@ def test_the_cache_never_outgrows_the_context(kind):
     class Watched:
         context, vocab_size, empty_cache = decoder.context, decoder.vocab_size, staticmethod(decoder.empty_cache)
 
-        def __call__(self, ids, cache):
+        def __call__(self, ids, cache, last=False):
             seen.append(cache.keys_BHSD[0].shape[2] + ids.shape[1])
-            return decoder(ids, cache)
+            return decoder(ids, cache, last)
 
     tokens(Watched(), [[1], list(range(CONTEXT - 2))], 3 * CONTEXT)
     assert max(seen) == CONTEXT

@@ -138,8 +138,10 @@ def test_a_number_of_samples_below_one_is_named():
         list(complete(WRITER, LETTERS, ["l"], Settings(1, FREE, 0), num_samples=0))
 
 
-def test_onnx_and_torch_write_the_same_text(tmp_path):
-    bundle = Bundle.load(write(tmp_path / "b", random_network("modern", LETTERS), LETTERS), "cpu")
+@pytest.mark.parametrize("graph", ["portable", "fp32"])
+def test_onnx_and_torch_write_the_same_text(tmp_path, graph):
+    folder = write(tmp_path / "b", random_network("modern", LETTERS), LETTERS)
+    bundle = Bundle.load(folder, "cpu", graph=graph)
     how = Settings(60, Sampling(0.9, 10, 0.95), seed=1)
     texts = [
         [one.text for one in complete(decoder, words, ["l'île", "?", ""], how, num_samples=2)]

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from gptmodel import params
+from gptmodel import params, strict
 from gptmodel.errors import UserError
 
 ROOT = Path(__file__).parent.parent
@@ -11,7 +11,7 @@ ROOT = Path(__file__).parent.parent
 
 def changed(tmp_path: Path, key: str, value: object) -> Path:
     """Write params.yaml with one (dotted) key changed; None removes it."""
-    values = params.read_yaml(ROOT / "params.yaml")
+    values = strict.read_yaml(ROOT / "params.yaml")
     values["models"]["gpt-char"].update(n_embd=128, n_head=4)  # which some cases suppose
     *parents, last = key.split(".")
     section = values
@@ -109,7 +109,7 @@ def test_missing_and_badly_encoded_files_are_named(tmp_path: Path) -> None:
 def test_numbers_are_read_as_people_write_them(tmp_path: Path) -> None:
     path = tmp_path / "numbers.yaml"
     path.write_text("a: 1e-3\nb: 1.0e-3\nc: 3\nd: -2E4\ne: 1e\n")
-    assert params.read_yaml(path) == {"a": 1e-3, "b": 1e-3, "c": 3, "d": -2e4, "e": "1e"}
+    assert strict.read_yaml(path) == {"a": 1e-3, "b": 1e-3, "c": 3, "d": -2e4, "e": "1e"}
 
 
 def test_values_cannot_be_changed() -> None:

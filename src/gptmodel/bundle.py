@@ -1,30 +1,36 @@
-"""The folder a user ships: model.onnx, tokenizer.json and bundle.json, complete by itself.
+"""The folder a user ships: ONNX graphs, tokenizer.json and bundle.json, complete by itself.
 
-bundle.json says what the model is, what it was trained on and how good it is, and holds the size and SHA-256 of the
-other files; all of it is checked on load, so that a truncated copy or a mixed-up folder is one line, not a wrong text.
+The graphs compute the same model in several ways (see `variants`); loading takes the best for the device. bundle.json
+says what the model is, what it was trained on and how good it is, how close each graph is to torch, and holds the size
+and SHA-256 of the other files. On load the sizes of all and the hashes of those in use are checked, so that a truncated
+copy or a mixed-up folder is one line, not a wrong text.
 
-Left out on purpose: how a bundle comes to be (`onnx_graph`, `parity`); this module needs no torch, onnx or pydantic.
+Left out on purpose: how a bundle comes to be (`export`); this module needs no torch, onnx or pydantic.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, get_origin
 
-from gptmodel import files
+from gptmodel import files, variants
+from gptmodel.decoding import Decoder
+from gptmodel.device_decoder import DeviceDecoder
 from gptmodel.errors import UserError
-from gptmodel.onnx_decoder import Device, OnnxDecoder
+from gptmodel.fast_decoder import FastDecoder
+from gptmodel.onnx_decoder import OnnxDecoder
+from gptmodel.onnx_session import CudaNotLoaded, Device, Place
 from gptmodel.tokenizer import Tokenizer
 
-FORMAT, FORMAT_VERSION = "gptmodel-bundle", 1
-MODEL, TOKENIZER, INFO = "model.onnx", "tokenizer.json", "bundle.json"
+FORMAT, FORMAT_VERSION = "gptmodel-bundle", 2
+MODEL, TOKENIZER, INFO = variants.GRAPHS["portable"].file, "tokenizer.json", "bundle.json"
 ASK = "export it again (dvc repro) or copy the whole folder again"
 
 
 @dataclass(frozen=True)
 class Info:
-    """bundle.json, less the hashes of the files beside it."""
+    """bundle.json, less the sizes and hashes of the files beside it."""
 
     variant: str
     level: str  # char, word or bpe
@@ -34,7 +40,7 @@ class Info:
     parameters: int
     corpus: Mapping[str, Any]  # name, title, author, licence, language
     metrics: Mapping[str, Any]  # of the evaluate stage
-    parity: Mapping[str, Any]  # differences between torch and ONNX Runtime
+    graphs: Mapping[str, Any]  # name of a graph -> how close it is to torch: `parity.Parity` or `parity.Cost`
     versions: Mapping[str, str]  # of gptmodel, torch, onnx and onnxruntime at export
     best_step: int
     fingerprint: str
@@ -47,33 +53,57 @@ class Bundle:
     path: Path
     info: Info
     tokenizer: Tokenizer
-    decoder: OnnxDecoder
+    graph: str  # name of the graph that runs
+    place: Place
+    threads: int
+    decoder: Decoder
 
     @classmethod
-    def load(cls, path: Path, device: Device = "auto", threads: int = 1) -> "Bundle":
-        """Check and open a bundle; `UserError` names the file that is missing, altered or of another kind."""
+    def load(cls, path: Path, device: Device = "auto", threads: int = 1, graph: str | None = None) -> "Bundle":
+        """Check and open a bundle; `UserError` names the file that is missing, altered or of another kind.
+
+        `graph` names the graph to run; default: the fastest that the bundle has for the device.
+        """
         info = read_info(path)
+        name, place = variants.choose(device, info.graphs, graph)
+        check(path, [TOKENIZER, *variants.files(name)])
         tokenizer = Tokenizer.load(path / TOKENIZER)
-        decoder = OnnxDecoder(path / MODEL, info.context, device, threads)
-        sizes = {TOKENIZER: tokenizer.vocab_size, MODEL: decoder.vocab_size}
-        for name, size in sizes.items():
+        try:
+            decoder = open_graph(path, name, info.context, place, threads)
+        except CudaNotLoaded:
+            if device != "auto":
+                raise
+            return cls.load(path, "cpu", threads, graph)
+        sizes = {TOKENIZER: tokenizer.vocab_size, variants.GRAPHS[name].file: decoder.vocab_size}
+        for part, size in sizes.items():
             if size != info.vocab_size:
-                raise UserError(f"{path / name} has {size} tokens, {INFO} says {info.vocab_size}: {ASK}")
-        return cls(path, info, tokenizer, decoder)
+                raise UserError(f"{path / part} has {size} tokens, {INFO} says {info.vocab_size}: {ASK}")
+        return cls(path, info, tokenizer, name, place, threads, decoder)
 
 
-def write(path: Path, model: bytes, tokenizer: Path, info: Info) -> None:
-    """Write a bundle whole or not at all; an older one at `path` is replaced."""
-    with files.whole_folder(path) as partial:
-        (partial / MODEL).write_bytes(model)
-        (partial / TOKENIZER).write_bytes(tokenizer.read_bytes())
-        entries = {name: _entry(partial / name) for name in (MODEL, TOKENIZER)}
-        head = {"format": FORMAT, "format_version": FORMAT_VERSION}
-        files.write_json(partial / INFO, head | asdict(info) | {"files": entries})
+def open_graph(path: Path, name: str, context: int, place: Place, threads: int) -> Decoder:
+    """Return the decoder of one graph of the bundle at `path`."""
+    file = path / variants.GRAPHS[name].file
+    if name == "portable":
+        return OnnxDecoder(file, context, place, threads)
+    if name == "fp16":
+        return DeviceDecoder(file, path / variants.SAMPLER, place, threads)
+    return FastDecoder(file, place, threads)
+
+
+def write_info(folder: Path, info: Info) -> None:
+    """Write bundle.json, with the sizes and hashes of the files that are in the folder."""
+    entries = {
+        path.relative_to(folder).as_posix(): {"bytes": path.stat().st_size, "sha256": files.sha256(path)}
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+    head = {"format": FORMAT, "format_version": FORMAT_VERSION}
+    files.write_json(folder / INFO, head | asdict(info) | {"files": entries})
 
 
 def read_info(path: Path) -> Info:
-    """Return bundle.json after checking it and the files that it names against their sizes and hashes."""
+    """Return bundle.json after checking it, and that the files that it names are there in full length."""
     values = _read_json(path)
     if values.get("format") != FORMAT:
         raise UserError(f"{path / INFO} does not describe a gptmodel bundle: name a folder written by the export stage")
@@ -83,13 +113,32 @@ def read_info(path: Path) -> Info:
             f"{path / INFO} has format_version {version}, this gptmodel reads {FORMAT_VERSION}:"
             " install the version of gptmodel that wrote it, or export the model again"
         )
-    for name in (MODEL, TOKENIZER):
-        _check_file(path / name, values.get("files"))
     for field in fields(Info):
         kind: Any = get_origin(field.type) or field.type
         if not isinstance(values.get(field.name), kind):
             raise UserError(f"{path / INFO}: {field.name} is missing or not of type {kind.__name__}: {ASK}")
-    return Info(**{field.name: values[field.name] for field in fields(Info)})
+    info = Info(**{field.name: values[field.name] for field in fields(Info)})
+    if "portable" not in info.graphs or not set(info.graphs) <= set(variants.GRAPHS):
+        raise UserError(f"{path / INFO}: graphs must be some of {', '.join(variants.GRAPHS)}, with portable: {ASK}")
+    for name in [TOKENIZER, *dict.fromkeys(file for graph in info.graphs for file in variants.files(graph))]:
+        size, _ = _entry(path, values, name)
+        if not (path / name).is_file():
+            raise UserError(f"{path / name} does not exist: {ASK}")
+        if (path / name).stat().st_size != size:
+            found = (path / name).stat().st_size
+            raise UserError(f"{path / name} has {found:,} bytes instead of {size:,} (a broken copy?): {ASK}")
+    return info
+
+
+def check(path: Path, names: Iterable[str] | None = None) -> None:
+    """Check files of a bundle (default: all that bundle.json names) against their SHA-256; `UserError` if unequal."""
+    values = _read_json(path)
+    for name in values["files"] if names is None else names:
+        _, digest = _entry(path, values, name)
+        if not (path / name).is_file():
+            raise UserError(f"{path / name} does not exist: {ASK}")
+        if files.sha256(path / name) != digest:
+            raise UserError(f"{path / name} was altered (its SHA-256 differs from {INFO}): {ASK}")
 
 
 def _read_json(path: Path) -> dict[str, Any]:
@@ -104,19 +153,11 @@ def _read_json(path: Path) -> dict[str, Any]:
     return values if isinstance(values, dict) else {}
 
 
-def _entry(file: Path) -> dict[str, Any]:
-    return {"bytes": file.stat().st_size, "sha256": files.sha256(file)}
-
-
-def _check_file(file: Path, entries: Any) -> None:
-    match entries:
-        case {file.name: {"bytes": int(size), "sha256": str(digest)}}:
-            pass
+def _entry(path: Path, values: dict[str, Any], name: str) -> tuple[int, str]:
+    """Return the size and the hash that bundle.json gives for a file."""
+    entries = values.get("files")
+    match entries.get(name) if isinstance(entries, dict) else None:
+        case {"bytes": int(size), "sha256": str(digest)}:
+            return size, digest
         case _:
-            raise UserError(f"{file.parent / INFO} has no size and sha256 of {file.name}: {ASK}")
-    if not file.is_file():
-        raise UserError(f"{file} does not exist: {ASK}")
-    if file.stat().st_size != size:
-        raise UserError(f"{file} has {file.stat().st_size:,} bytes instead of {size:,} (a broken copy?): {ASK}")
-    if files.sha256(file) != digest:
-        raise UserError(f"{file} was altered (its SHA-256 differs from {INFO}): {ASK}")
+            raise UserError(f"{path / INFO} has no size and sha256 of {name}: {ASK}")

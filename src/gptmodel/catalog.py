@@ -14,7 +14,7 @@ from pydantic import Field, model_validator
 from gptmodel import downloads, files
 from gptmodel.corpus import DESCRIPTION, FetchedCorpus, Sha256, TextFile, Work
 from gptmodel.errors import UserError
-from gptmodel.params import Strict, parse, read_yaml
+from gptmodel.strict import Strict, parse, read_yaml
 from gptmodel.textfiles import read_text, require_enough
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")]

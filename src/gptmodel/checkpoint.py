@@ -19,7 +19,8 @@ from torch import Tensor
 from gptmodel import files, networks
 from gptmodel.errors import UserError
 from gptmodel.networks import LanguageModel
-from gptmodel.params import Level, Network, Strict, parse
+from gptmodel.params import Level, Network
+from gptmodel.strict import Strict, parse
 
 WEIGHTS, META = "model.safetensors", "meta.json"
 

@@ -82,7 +82,14 @@ def generate(
     seed: Annotated[int | None, typer.Option(help="The same seed gives the same text. [default: random]")] = None,
     num_samples: Annotated[int, typer.Option(help="Texts per prompt.")] = 1,
     stop: Annotated[list[str] | None, typer.Option(help="End the text before this string (repeatable).")] = None,
+    repetition_penalty: Annotated[
+        float, typer.Option(help="Above 1, tokens of the text so far are less likely.")
+    ] = 1.0,
     device: Annotated[Device, typer.Option(help="auto: CUDA where there is one.")] = Device.auto,
+    variant: Annotated[
+        str | None,
+        typer.Option(help="Graph: portable, fp32, int8 or fp16. [default: the fastest of the bundle for the device]"),
+    ] = None,
     threads: Annotated[int, typer.Option(help="CPU threads; 1 is the fastest for small models.")] = 1,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object per text and line.")] = False,
 ) -> None:
@@ -96,11 +103,11 @@ def generate(
         from gptmodel.generation import Settings, complete, unknown_characters
 
         chosen_seed = _random_seed() if seed is None else seed
-        sampling = Sampling(temperature, top_k, top_p)
+        sampling = Sampling(temperature, top_k, top_p, repetition_penalty)
         settings = Settings(max_new_tokens, sampling, chosen_seed, tuple(_unescape(text) for text in stop or ()))
         texts = _prompts(prompts or [], prompts_file)
-        loaded = Bundle.load(bundle, device.value, threads)
-        _say(f"{bundle}: {loaded.info.variant} on {loaded.decoder.device}, seed {chosen_seed}")
+        loaded = Bundle.load(bundle, device.value, threads, variant)
+        _say(f"{bundle}: {loaded.info.variant}, {loaded.graph} on {loaded.place}, seed {chosen_seed}")
         if left_out := unknown_characters(loaded.tokenizer, texts):
             shown = " ".join(map(repr, left_out))
             _say(f"warning: left out of the prompts, as the model has never seen them: {shown}")
@@ -117,9 +124,10 @@ def info(bundle: BundleFolder) -> None:
     with one_line_errors():
         from dataclasses import asdict
 
-        from gptmodel.bundle import read_info
+        from gptmodel.bundle import check, read_info
 
         lines = list(_lines(asdict(read_info(bundle))))
+        check(bundle)
         width = max(len(name) for name, _ in lines)
         for name, value in lines:
             typer.echo(f"{name:<{width}}  {value}")

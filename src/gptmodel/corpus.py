@@ -12,7 +12,7 @@ from pydantic import Field
 
 from gptmodel.errors import UserError
 from gptmodel.files import write_json, write_text
-from gptmodel.params import Strict, parse
+from gptmodel.strict import Strict, parse
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Language = Literal["fr", "en"]

@@ -11,16 +11,17 @@ Past the context: a row of n tokens is seen through a window that starts at a pl
 (`window_start`). While no row's start moves, each step feeds one token to the cache; when any does, the whole batch is
 read again, each row from its own start. As starts move by half a context, that costs a few per cent.
 
-Left out on purpose: text (see `generation`), beam search, repetition penalties.
-Sources: top-p is Holtzman et al. 2020 (arXiv:1904.09751), top-k Fan et al. 2018 (arXiv:1805.04833).
+Left out on purpose: text (see `generation`), beam search.
+Sources: top-p is Holtzman et al. 2020 (arXiv:1904.09751), top-k Fan et al. 2018 (arXiv:1805.04833), the repetition
+penalty Keskar et al. 2019 (arXiv:1909.05858, section 4.1).
 
-Shape suffixes: B batch, T new tokens, V vocabulary.
+Shape suffixes: B batch, T new tokens, N steps, V vocabulary.
 """
 
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -30,6 +31,7 @@ from gptmodel.errors import UserError
 Ids = npt.NDArray[np.int64]
 Logits = npt.NDArray[np.float32]
 Floats = npt.NDArray[np.float64]
+Mask = npt.NDArray[np.bool_]
 
 
 class Decoder(Protocol):
@@ -46,8 +48,28 @@ class Decoder(Protocol):
     def empty_cache(self, pad_B: Ids) -> Any:
         """Return the cache before the first token; the first `pad_B` places of each row are padding."""
 
-    def __call__(self, ids_BT: Ids, cache: Any) -> tuple[Logits, Any]:
-        """Return logits of shape (B, T, V) and the cache that includes these tokens; the old cache stays valid."""
+    def __call__(self, ids_BT: Ids, cache: Any, last: bool = False) -> tuple[Logits, Any]:
+        """Return logits of shape (B, T, V) and the cache that includes these tokens.
+
+        With `last`, of the last place only: (B, 1, V). The old cache must not be used again: it may share memory.
+        """
+
+
+@runtime_checkable
+class ChunkDecoder(Decoder, Protocol):
+    """A decoder that can also choose tokens itself, several in a row without a word to the host."""
+
+    @property
+    def chunk(self) -> int:
+        """The most tokens per row that one `decode` may make."""
+
+    def decode(
+        self, ids_B: Ids, cache: Any, uniform_NB: Floats, sampling: "Sampling", allowed_V: Mask, seen_BV: Mask
+    ) -> tuple[Ids, Any]:
+        """Feed the last tokens; return the next N of every row, (N, B), and the cache with all of them but the last.
+
+        Each token is the one that `choose` gives.
+        """
 
 
 @dataclass(frozen=True)
@@ -55,12 +77,13 @@ class Sampling:
     """How the next token is drawn; `UserError` for a value that makes no sense.
 
     `temperature` 0 takes the likeliest token. `top_k` 0 and `top_p` 1 leave all tokens in the draw; with both, the
-    nucleus is cut from the k likeliest.
+    nucleus is cut from the k likeliest. Above 1, `repetition_penalty` makes the tokens of the row so far less likely.
     """
 
     temperature: float
     top_k: int = 0
     top_p: float = 1.0
+    repetition_penalty: float = 1.0
 
     def __post_init__(self) -> None:
         if not 0 <= self.temperature < math.inf:
@@ -69,6 +92,8 @@ class Sampling:
             raise UserError(f"top-k must be 0 (all tokens) or above, not {self.top_k}")
         if not 0 < self.top_p <= 1:
             raise UserError(f"top-p must be above 0 and at most 1 (all tokens), not {self.top_p}")
+        if not 0 < self.repetition_penalty < math.inf:
+            raise UserError(f"repetition-penalty must be above 0 (1: none), not {self.repetition_penalty}")
 
 
 def sample_rng(seed: int, sample: int) -> np.random.Generator:
@@ -76,10 +101,13 @@ def sample_rng(seed: int, sample: int) -> np.random.Generator:
     return np.random.default_rng([seed, sample])
 
 
-def choose(logits_BV: Logits, sampling: Sampling, uniform_B: Floats, banned_ids: Sequence[int] = ()) -> Ids:
+def choose(
+    logits_BV: Logits, sampling: Sampling, uniform_B: Floats, allowed_V: Mask | None = None, seen_BV: Mask | None = None
+) -> Ids:
     """Return one token per row, by inverting the cumulative distribution at one uniform number per row.
 
-    The distribution is accumulated in the order of the ids, in float64, so that rounding in the logits moves the
+    Only tokens of `allowed_V` (default: all) are taken; those of `seen_BV` pay the repetition penalty. The
+    distribution is accumulated in the order of the ids, in float64, so that rounding in the logits moves the
     thresholds by as little as itself and never reorders tokens. Equally likely tokens: the lower id comes first.
 
     >>> logits = np.log(np.array([[0.1, 0.6, 0.3]], dtype=np.float32))
@@ -87,36 +115,57 @@ def choose(logits_BV: Logits, sampling: Sampling, uniform_B: Floats, banned_ids:
     [0, 1, 2]
     >>> [int(choose(logits, Sampling(1.0, top_k=2), np.array([u]))[0]) for u in (0.05, 0.5, 0.75)]
     [1, 1, 2]
-    >>> int(choose(logits, Sampling(0.0), np.array([0.99]), banned_ids=[1])[0])
+    >>> int(choose(logits, Sampling(0.0), np.array([0.99]), allowed_V=np.array([True, False, True]))[0])
+    2
+    >>> seen = np.array([[False, True, False]])
+    >>> int(choose(logits, Sampling(0.0, repetition_penalty=3), np.array([0.0]), seen_BV=seen)[0])
     2
     """
     scores_BV = logits_BV.astype(np.float64)
-    scores_BV[:, list(banned_ids)] = -np.inf
+    if seen_BV is not None and sampling.repetition_penalty != 1:
+        penalty = sampling.repetition_penalty
+        scores_BV = np.where(seen_BV, np.where(scores_BV > 0, scores_BV / penalty, scores_BV * penalty), scores_BV)
+    if allowed_V is not None:
+        scores_BV[:, ~allowed_V] = -np.inf
     if sampling.temperature == 0:
         likeliest_B: Ids = scores_BV.argmax(axis=1)
         return likeliest_B
     with np.errstate(over="ignore"):  # a tiny temperature: all but the likeliest become -inf, as they should
         weight_BV = np.exp((scores_BV - scores_BV.max(axis=1, keepdims=True)) / sampling.temperature)
-    if 0 < sampling.top_k < weight_BV.shape[1] or sampling.top_p < 1:
-        weight_BV = _keep_likeliest(weight_BV, sampling)
+    if 0 < sampling.top_k < weight_BV.shape[1]:
+        weight_BV = _likeliest(weight_BV, sampling.top_k)
+    if sampling.top_p < 1:
+        weight_BV = _nucleus(weight_BV, sampling.top_p)
     mass_BV = weight_BV.cumsum(axis=1)
     chosen_B: Ids = (mass_BV <= uniform_B[:, None] * mass_BV[:, -1:]).sum(axis=1)
     last_B: Ids = weight_BV.shape[1] - 1 - (weight_BV[:, ::-1] > 0).argmax(axis=1)
     return np.minimum(chosen_B, last_B)  # uniform x mass may round up to the whole mass
 
 
-def _keep_likeliest(weight_BV: Floats, sampling: Sampling) -> Floats:
-    """Return the weights with those outside the k likeliest, then outside the nucleus, set to 0."""
-    order_BV = np.argsort(-weight_BV, axis=1, kind="stable")
-    sorted_BV = np.take_along_axis(weight_BV, order_BV, axis=1)
-    if sampling.top_k:
-        sorted_BV[:, sampling.top_k :] = 0
-    mass_before_BV = np.cumsum(sorted_BV, axis=1) - sorted_BV
-    if sampling.top_p < 1:
-        total_B1 = sorted_BV.sum(axis=1, keepdims=True)
-        sorted_BV[mass_before_BV >= sampling.top_p * total_B1] = 0  # the likeliest has nothing before it: it stays
+def _likeliest(weight_BV: Floats, k: int) -> Floats:
+    """Return the weights with those outside the k likeliest set to 0; of equals at the edge the lower ids stay."""
+    edge_B1 = -np.partition(-weight_BV, k - 1, axis=1)[:, k - 1 : k]
+    above_BV, equal_BV = weight_BV > edge_B1, weight_BV == edge_B1
+    places_B1 = k - above_BV.sum(axis=1, keepdims=True)
+    return np.where(above_BV | (equal_BV & (equal_BV.cumsum(axis=1) <= places_B1)), weight_BV, 0.0)
+
+
+def _nucleus(weight_BV: Floats, top_p: float) -> Floats:
+    """Return the weights with those set to 0 that have `top_p` of the mass or more before them, likeliest first.
+
+    Only candidates are sorted: tokens that weigh less than an equal share of the mass outside the nucleus lie outside.
+    """
+    size = weight_BV.shape[1]
+    total_B1 = weight_BV.sum(axis=1, keepdims=True)
+    candidates = int((weight_BV >= 0.5 * (1 - top_p) / size * total_B1).sum(axis=1).max())  # half: room for rounding
+    some_BK = np.sort(np.argpartition(-weight_BV, min(candidates, size - 1), axis=1)[:, :candidates], axis=1)
+    some_weight_BK = np.take_along_axis(weight_BV, some_BK, axis=1)
+    order_BK = np.argsort(-some_weight_BK, axis=1, kind="stable")
+    sorted_BK = np.take_along_axis(some_weight_BK, order_BK, axis=1)
+    before_BK = sorted_BK.cumsum(axis=1) - sorted_BK
+    sorted_BK[before_BK >= top_p * total_B1] = 0  # the likeliest has nothing before it: it stays
     kept_BV = np.zeros_like(weight_BV)
-    np.put_along_axis(kept_BV, order_BV, sorted_BV, axis=1)
+    np.put_along_axis(kept_BV, np.take_along_axis(some_BK, order_BK, axis=1), sorted_BK, axis=1)
     return kept_BV
 
 
@@ -155,32 +204,58 @@ def generate(
     sampling: Sampling,
     rngs: Sequence[np.random.Generator],
     banned_ids: Sequence[int] = (),
-    first_allowed_BV: npt.NDArray[np.bool_] | None = None,
+    first_allowed_BV: Mask | None = None,
 ) -> Iterator[Ids]:
     """Yield the next token of every row, of shape (B,), `max_new_tokens` times; tokens in `banned_ids` never come.
 
     Each prompt holds at least one token, and `rngs` has one generator per prompt (see `sample_rng`). The first token
-    of each row is one of those that `first_allowed_BV` marks.
+    of each row is one of those that `first_allowed_BV` marks. A `ChunkDecoder` makes up to `chunk` tokens at a time,
+    so they come in bursts.
     """
     if not all(prompts):
         raise ValueError("every prompt needs at least one token")
     rows = [list(prompt) for prompt in prompts]
+    seen_BV = np.zeros((len(rows), decoder.vocab_size), dtype=bool)
+    for row, seen_V in zip(rows, seen_BV, strict=True):
+        seen_V[row] = True
+    allowed_V = np.ones(decoder.vocab_size, dtype=bool)
+    allowed_V[list(banned_ids)] = False
+    chunks = decoder if isinstance(decoder, ChunkDecoder) else None
     starts: list[int] = []
     cache: Any = None
-    ids_B = np.empty(0, dtype=np.int64)
-    for step in range(max_new_tokens):
+    made = 0
+    while made < max_new_tokens:
         moved = [window_start(len(row), decoder.context) for row in rows]
-        if moved == starts:
-            logits_BTV, cache = decoder(ids_B[:, None], cache)
+        if moved == starts and chunks:
+            count = _steps_in_window(rows, starts, decoder.context, min(chunks.chunk, max_new_tokens - made))
+            uniform_NB = np.stack([rng.random(count) for rng in rngs], axis=1)
+            ids_B = np.array([row[-1] for row in rows])
+            ids_NB, cache = chunks.decode(ids_B, cache, uniform_NB, sampling, allowed_V, seen_BV)
         else:
-            starts = moved
-            ids_BT, pad_B = left_pad([row[start:] for row, start in zip(rows, starts, strict=True)])
-            logits_BTV, cache = decoder(ids_BT, decoder.empty_cache(pad_B))
-        logits_BV = logits_BTV[:, -1]
-        if step == 0 and first_allowed_BV is not None:
-            logits_BV = np.where(first_allowed_BV, logits_BV, -np.inf)
-        uniform_B = np.array([rng.random() for rng in rngs])
-        ids_B = choose(logits_BV, sampling, uniform_B, banned_ids)
-        for row, token in zip(rows, ids_B.tolist(), strict=True):
-            row.append(token)
-        yield ids_B
+            if moved == starts:
+                logits_BTV, cache = decoder(np.array([row[-1:] for row in rows]), cache, last=True)
+            else:
+                starts = moved
+                ids_BT, pad_B = left_pad([row[start:] for row, start in zip(rows, starts, strict=True)])
+                logits_BTV, cache = decoder(ids_BT, decoder.empty_cache(pad_B), last=True)
+            logits_BV = logits_BTV[:, -1]
+            if made == 0 and first_allowed_BV is not None:
+                logits_BV = np.where(first_allowed_BV, logits_BV, -np.inf)
+            uniform_B = np.array([rng.random() for rng in rngs])
+            ids_NB = choose(logits_BV, sampling, uniform_B, allowed_V, seen_BV)[None]
+        for ids_B in ids_NB:
+            for row, seen_V, token in zip(rows, seen_BV, ids_B.tolist(), strict=True):
+                row.append(token)
+                seen_V[token] = True
+            yield ids_B
+        made += len(ids_NB)
+
+
+def _steps_in_window(rows: Sequence[Sequence[int]], starts: Sequence[int], context: int, most: int) -> int:
+    """Return how many tokens every row can take before the start of any row's window moves, at most `most`."""
+    count = 1
+    while count < most and all(
+        window_start(len(row) + count, context) == start for row, start in zip(rows, starts, strict=True)
+    ):
+        count += 1
+    return count

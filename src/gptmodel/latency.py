@@ -1,12 +1,12 @@
 """How fast and how large a bundle is on this machine: load time, first token, tokens per second, memory.
 
-`measure` runs in a fresh process, so that memory and load time are those of the runtime alone (numpy, tokenizers and
+Each graph runs in a fresh process, so that memory and load time are those of the runtime alone (numpy, tokenizers and
 ONNX Runtime), not of the stage that asks. Every figure is the median of several runs after a warm-up that does not
 count.
 
 Left out on purpose: peers (see benchmarks/), energy, several processes at once.
 
-    python -m gptmodel.latency BUNDLE JSON    print the figures as JSON; JSON holds the fields of `Workload`
+    python -m gptmodel.latency BUNDLE JSON GRAPH    print the figures as JSON; JSON holds the fields of `Workload`
 """
 
 import json
@@ -23,8 +23,9 @@ from typing import Any
 
 import numpy as np
 
-from gptmodel.bundle import MODEL, Bundle
-from gptmodel.decoding import Decoder, Ids, Logits, Sampling, generate, sample_rng
+from gptmodel import variants
+from gptmodel.bundle import Bundle, read_info
+from gptmodel.decoding import ChunkDecoder, Decoder, Ids, Logits, Sampling, generate, sample_rng
 from gptmodel.errors import one_line_errors
 
 SAMPLING = Sampling(temperature=0.8, top_p=0.95)  # the command line's defaults: sorting the vocabulary is paid for
@@ -51,16 +52,43 @@ class _Timed:
     def empty_cache(self, pad_B: Ids) -> Any:
         return self._decoder.empty_cache(pad_B)
 
-    def __call__(self, ids_BT: Ids, cache: Any) -> tuple[Logits, Any]:
+    def __call__(self, ids_BT: Ids, cache: Any, last: bool = False) -> tuple[Logits, Any]:
+        result: tuple[Logits, Any] = self._timed(self._decoder, ids_BT, cache, last)
+        return result
+
+    def _timed(self, call: Callable[..., Any], *arguments: Any) -> Any:
         started = time.perf_counter()
-        result = self._decoder(ids_BT, cache)
+        result = call(*arguments)
         self.seconds += time.perf_counter() - started
         return result
 
 
+class _TimedChunks(_Timed):
+    """The same for a decoder that chooses the tokens itself: its sampling counts as inside."""
+
+    def __init__(self, decoder: ChunkDecoder) -> None:
+        super().__init__(decoder)
+        self._chunks, self.chunk = decoder, decoder.chunk
+
+    def decode(self, *arguments: Any) -> Any:
+        return self._timed(self._chunks.decode, *arguments)
+
+
 def measure(bundle: Path, workload: Workload) -> dict[str, Any]:
-    """Return the figures of a bundle, measured in a fresh process; its exit code is ours if it fails."""
-    command = [sys.executable, "-m", "gptmodel.latency", str(bundle), json.dumps(asdict(workload))]
+    """Return the figures of the bundle's fastest graph for this machine, and below `graphs` those of each that runs.
+
+    Each is measured in a fresh process; its exit code is ours if it fails.
+    """
+    info = read_info(bundle)
+    best, place = variants.choose("auto", info.graphs)
+    names = [best, *(name for name in info.graphs if name != best and place in variants.GRAPHS[name].places)]
+    figures = {name: _measure_apart(bundle, workload, name) for name in names}
+    kept = ("load_ms", "first_token_latency_ms", "tokens_per_second", "peak_memory_mb", "model_mb")
+    return figures[best] | {"graphs": {name: {key: each[key] for key in kept} for name, each in figures.items()}}
+
+
+def _measure_apart(bundle: Path, workload: Workload, graph: str) -> dict[str, Any]:
+    command = [sys.executable, "-m", "gptmodel.latency", str(bundle), json.dumps(asdict(workload)), graph]
     here = os.environ | {"PYTHONPATH": str(Path(__file__).resolve().parent.parent)}
     done = subprocess.run(command, env=here, stdout=subprocess.PIPE, check=False)
     if done.returncode:
@@ -69,12 +97,12 @@ def measure(bundle: Path, workload: Workload) -> dict[str, Any]:
     return figures
 
 
-def measure_here(bundle: Path, workload: Workload) -> dict[str, Any]:
-    """Return the figures of a bundle in this process; memory is the most that it ever held."""
+def measure_here(bundle: Path, workload: Workload, graph: str) -> dict[str, Any]:
+    """Return the figures of one graph of a bundle in this process; memory is the most that it ever held."""
     started = time.perf_counter()
-    loaded = Bundle.load(bundle)
+    loaded = Bundle.load(bundle, graph=graph)
     load_seconds = time.perf_counter() - started
-    decoder = _Timed(loaded.decoder)
+    decoder = _TimedChunks(loaded.decoder) if isinstance(loaded.decoder, ChunkDecoder) else _Timed(loaded.decoder)
     prompt = np.random.default_rng(0).integers(0, decoder.vocab_size, workload.prompt_tokens).tolist()
     first_seconds = _median(lambda: _run(decoder, [prompt], 1)[0], workload.repeats)
     rates, host_shares = {}, {}
@@ -83,15 +111,16 @@ def measure_here(bundle: Path, workload: Workload) -> dict[str, Any]:
         rates[f"batch_{size}"] = statistics.median(size * (workload.new_tokens - 1) / rest for _, rest, _ in runs)
         host_shares[f"batch_{size}"] = statistics.median(1 - inside / rest for _, rest, inside in runs)
     return {
+        "graph": graph,
         "load_ms": 1000 * load_seconds,
         "first_token_latency_ms": 1000 * first_seconds,
         "tokens_per_second": rates,
         "host_share": host_shares,
         "peak_memory_mb": _peak_memory_bytes() / 1e6,
         "parameters": loaded.info.parameters,
-        "model_mb": (bundle / MODEL).stat().st_size / 1e6,
+        "model_mb": (bundle / variants.GRAPHS[graph].file).stat().st_size / 1e6,
         "workload": asdict(workload) | {"sampling": asdict(SAMPLING)},
-        "machine": _machine() | {"device": loaded.decoder.device, "threads": loaded.decoder.threads},
+        "machine": _machine() | {"device": loaded.place, "threads": loaded.threads},
     }
 
 
@@ -144,4 +173,4 @@ def _machine() -> dict[str, Any]:
 
 if __name__ == "__main__":
     with one_line_errors():
-        print(json.dumps(measure_here(Path(sys.argv[1]), Workload(**json.loads(sys.argv[2])))))  # noqa: T201
+        print(json.dumps(measure_here(Path(sys.argv[1]), Workload(**json.loads(sys.argv[2])), sys.argv[3])))  # noqa: T201

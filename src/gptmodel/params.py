@@ -4,17 +4,14 @@ Sizes have no defaults here: params.yaml is the only place that gives a value. T
 source of docs/parameters.md (`make docs`).
 """
 
-import difflib
-import re
 import sys
-from collections.abc import Hashable
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, TypeVar
+from typing import Annotated, Literal, Self
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
 from gptmodel.errors import UserError, one_line_errors
+from gptmodel.strict import Strict, parse, read_yaml
 
 Level = Literal["char", "word", "bpe"]
 Count = Annotated[int, Field(ge=1)]
@@ -22,15 +19,6 @@ Share = Annotated[float, Field(ge=0, lt=1)]
 Positive = Annotated[float, Field(gt=0)]
 
 HEAD_SIZE_MULTIPLE = 16  # ONNX Runtime's GroupQueryAttention with rotary positions and the fast GPU kernels want it
-
-
-Section = TypeVar("Section", bound=BaseModel)
-
-
-class Strict(BaseModel):
-    """Base of every section: unknown keys and wrong types are errors, values cannot be changed."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
 class CleanRules(Strict):
@@ -251,7 +239,9 @@ class Samples(Strict):
 class Export(Strict):
     """The ONNX bundle."""
 
-    tolerance: Positive = Field(description="largest difference of a logit between torch and ONNX Runtime (fp32)")
+    tolerance: Positive = Field(description="largest difference of a logit between torch and the graphs in fp32")
+    int8_cost: Positive = Field(description="most that the test text may cost more in 8-bit weights; 0.005: 0.5 %")
+    fp16_cost: Positive = Field(description="the same in half precision")
 
 
 class Benchmark(Strict):
@@ -295,71 +285,9 @@ class Params(Strict):
         return self.models[name]
 
 
-class _Loader(yaml.SafeLoader):
-    """YAML as people expect it: 1e-3 is a number (as in YAML 1.2), and a key given twice is an error."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        for key in keys:
-            if keys.count(key) > 1:
-                raise UserError(f"line {node.start_mark.line + 1}: the key {key!r} is given twice: keep one")
-        return super().construct_mapping(node, deep)
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"^[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
-)
-
-
-def read_yaml(path: Path) -> Any:
-    """Parse a YAML file; `UserError` names the file and the line of a mistake."""
-    try:
-        return yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
-    except FileNotFoundError:
-        raise UserError(f"{path} does not exist: run from the repository's root") from None
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path} is not UTF-8 (byte {error.start}): save it as UTF-8") from None
-    except yaml.MarkedYAMLError as error:
-        line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
-        raise UserError(f"{path}{line}: not valid YAML: {error.problem}") from None
-    except UserError as error:
-        raise UserError(f"{path}, {error}") from None
-
-
 def load(path: Path) -> Params:
     """Read and check params.yaml; `UserError` names the first wrong key and the remedy."""
     return parse(Params, read_yaml(path), path)
-
-
-def parse(section: type[Section], values: Any, path: Path) -> Section:
-    """Check `values`, read from `path`, against a section's types; the first mistake becomes a `UserError`."""
-    try:
-        return section.model_validate(values)
-    except ValidationError as error:
-        # an unknown key first: it is usually the misspelling of the one that is missing
-        first = min(error.errors(include_url=False), key=lambda mistake: mistake["type"] != "extra_forbidden")
-    key = ".".join(str(part) for part in first["loc"] if part not in ("bigram", "gpt")) or "the file"
-    given = first["input"]
-    match first["type"]:
-        case "extra_forbidden":
-            close = difflib.get_close_matches(str(first["loc"][-1]), _known_keys(), n=1)
-            problem = f"unknown key: {f'did you mean {close[0]}?' if close else 'remove it'}"
-        case "missing":
-            problem = "missing: give it a value (docs/parameters.md describes it)"
-        case "value_error":
-            problem = str(first["ctx"]["error"])
-        case _:
-            problem = f"{first['msg'][0].lower()}{first['msg'][1:]}, not {given!r}"
-    raise UserError(f"{path}: {key}: {problem}")
-
-
-def _known_keys() -> set[str]:
-    sections, keys = [Strict], set[str]()
-    while sections:
-        section = sections.pop()
-        sections.extend(section.__subclasses__())
-        keys.update(section.model_fields)
-    return keys
 
 
 if __name__ == "__main__":  # python -m gptmodel.params [params.yaml]: check it, as `make repro` does first

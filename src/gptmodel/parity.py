@@ -1,11 +1,13 @@
-"""The gate in front of a bundle: two decoders must compute the same logits, or nothing is written.
+"""The gate in front of a bundle: what is exported must compute what torch computes, or nothing is written.
 
-The exported graph is held against the torch network in the three ways it is used (whole windows against the training
+A graph in fp32 is held against the torch network in the three ways it is used (whole windows against the training
 forward, a ragged batch, one token at a time through the cache), and then by the text it writes, beyond the context.
+A graph in fewer bits is judged by what it is for: how much more it pays for a text that it has not seen.
 
-Left out on purpose: half precision and quantised graphs (their tolerance is another question); speed.
+Left out on purpose: speed.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,11 +18,13 @@ import numpy.typing as npt
 from gptmodel.decoding import Decoder, Ids, Logits, Sampling, generate, left_pad, sample_rng, window_start
 from gptmodel.errors import UserError
 
-WINDOWS = 32  # spread evenly over the validation split
+POSITIONS = 20_000  # at least, in windows spread evenly over the validation split: they overlap in a short one
 LOGITS_PER_BATCH = 1 << 22  # 16 MiB of fp32 per decoder
 GREEDY_HOPS = 3  # half contexts generated past the context
-GREEDY_AT_LEAST = 200  # tokens
+GREEDY_AT_LEAST = 500  # tokens
 GREEDY = Sampling(temperature=0)
+
+TokenIds = npt.NDArray[np.integer[Any]]
 
 
 @dataclass(frozen=True)
@@ -28,7 +32,7 @@ class Parity:
     """What was compared. The differences are the largest of any logit, in nats."""
 
     tolerance: float
-    windows: int
+    positions: int
     windows_difference: float
     ragged_difference: float
     stepwise_difference: float
@@ -36,9 +40,18 @@ class Parity:
     greedy_tokens_equal: int
 
 
-def check(
-    reference: Decoder, candidate: Decoder, ids: npt.NDArray[np.integer[Any]], window: int, tolerance: float
-) -> Parity:
+@dataclass(frozen=True)
+class Cost:
+    """What a graph pays for a text, in nats, beside torch in fp32; `change` is relative."""
+
+    limit: float
+    tokens: int
+    torch_nats: float
+    nats: float
+    change: float
+
+
+def check(reference: Decoder, candidate: Decoder, ids: TokenIds, window: int, tolerance: float) -> Parity:
     """Compare two decoders on windows of a text's token ids and return the figures; `window` is the training context.
 
     `reference` must accept None as the cache: the forward that training uses. `UserError` names the first check whose
@@ -53,11 +66,44 @@ def check(
     _pass("one token at a time", stepwise, tolerance)
     count = max(GREEDY_AT_LEAST, window + GREEDY_HOPS * window // 2)
     equal = _greedy(reference, candidate, windows[0][: max(1, len(windows[0]) // 4)].tolist(), count, tolerance)
-    return Parity(tolerance, len(windows), whole, ragged, stepwise, count, equal)
+    return Parity(tolerance, windows.size, whole, ragged, stepwise, count, equal)
 
 
-def _windows(ids: npt.NDArray[np.integer[Any]], length: int) -> Ids:
-    starts = np.unique(np.linspace(0, len(ids) - length, WINDOWS).astype(np.int64))
+def cost(candidate: Decoder, ids: TokenIds, window: int, torch_nats: float, limit: float) -> Cost:
+    """Return what `candidate` pays for a text cut into windows, as `evaluation.total_nats`, which gave `torch_nats`.
+
+    `UserError` where that is more than `limit` (a share of it) above torch's.
+    """
+    nats = math.log(candidate.vocab_size)  # the first token: nothing precedes it
+    whole = (len(ids) - 1) // window
+    rows = max(1, LOGITS_PER_BATCH // (window * candidate.vocab_size))
+    for first in range(0, whole, rows):
+        last = min(first + rows, whole)
+        nats += _nats(candidate, ids[first * window : last * window + 1], window)
+    if rest := (len(ids) - 1) % window:
+        nats += _nats(candidate, ids[whole * window :], rest)
+    change = nats / torch_nats - 1
+    if not change <= limit:  # NaN does not pass
+        raise UserError(
+            f"the text costs {change:+.2%} more bits than in torch, above the limit of {limit:.2%}; nothing was"
+            " written: raise it in params.yaml (export), or train a model that bears fewer bits"
+        )
+    return Cost(limit, len(ids), torch_nats, nats, change)
+
+
+def _nats(decoder: Decoder, ids: TokenIds, window: int) -> float:
+    """Return the cost of windows that follow each other, all of one length, and of the token after the last."""
+    tokens = ids.astype(np.int64)
+    ids_BT, next_BT = tokens[:-1].reshape(-1, window), tokens[1:].reshape(-1, window)
+    logits_BTV, _ = decoder(ids_BT, decoder.empty_cache(np.zeros(len(ids_BT), dtype=np.int64)))
+    top_BT1 = logits_BTV.max(axis=-1, keepdims=True)
+    log_mass_BT = np.log(np.exp(logits_BTV - top_BT1).sum(axis=-1)) + top_BT1[..., 0]
+    taken_BT = np.take_along_axis(logits_BTV, next_BT[..., None], axis=-1)[..., 0]
+    return float((log_mass_BT - taken_BT).sum(dtype=np.float64))
+
+
+def _windows(ids: TokenIds, length: int) -> Ids:
+    starts = np.unique(np.linspace(0, len(ids) - length, -(-POSITIONS // length)).astype(np.int64))
     return np.stack([ids[start : start + length] for start in starts]).astype(np.int64)
 
 

@@ -26,13 +26,16 @@ class TorchDecoder:
 
     @torch.inference_mode()
     def __call__(
-        self, ids_BT: Ids, cache: gpt.Cache | bigram.Cache | None
+        self, ids_BT: Ids, cache: gpt.Cache | bigram.Cache | None, last: bool = False
     ) -> tuple[Logits, gpt.Cache | bigram.Cache | None]:
-        """Return logits (B, T, V) in fp32 and the new cache. Without a cache: the training forward, no padding."""
+        """Return logits (B, T, V) in fp32, or (B, 1, V) of the last place, and the new cache.
+
+        Without a cache: the training forward, no padding.
+        """
         if self._network.training:
             raise ValueError("the network is in training mode: call .eval() first")
         logits_BTV, cache = self._network(self._tensor(ids_BT), cache)
-        return logits_BTV.float().cpu().numpy(), cache
+        return (logits_BTV[:, -1:] if last else logits_BTV).float().cpu().numpy(), cache
 
     def _tensor(self, array: Ids) -> torch.Tensor:
         return torch.from_numpy(np.ascontiguousarray(array)).to(self._device)

@@ -1,0 +1,110 @@
+"""Opening an ONNX Runtime session on a device; needs onnxruntime only.
+
+Devices: `auto` takes CUDA where a driver, a device and the CUDA provider are all there, else the CPU; `cuda` is an
+error where one of them is missing (ONNX Runtime by itself would go on silently on the CPU). Products on CUDA are in
+full fp32 (no TF32), so that the texts agree with the CPU's.
+
+Left out on purpose: other providers.
+Source: https://onnxruntime.ai/docs/api/python and measurements on onnxruntime 1.31.
+"""
+
+import contextlib
+import ctypes
+import importlib
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Literal
+
+from gptmodel.errors import UserError
+
+Device = Literal["auto", "cpu", "cuda"]
+Place = Literal["cpu", "cuda"]
+CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
+FATAL_ONLY = 4  # severity of ONNX Runtime's log on standard error
+
+
+class CudaNotLoaded(UserError):
+    """There is a GPU and a CUDA provider, but a library that it needs is not there."""
+
+
+def onnxruntime() -> ModuleType:
+    """Return the package; `UserError` where it is not installed."""
+    try:
+        package = importlib.import_module("onnxruntime")
+    except ImportError:
+        raise UserError(
+            "ONNX Runtime is not installed: pip install 'gptmodel[cpu]', or 'gptmodel[gpu]' for an NVIDIA GPU"
+        ) from None
+    package.set_default_logger_severity(FATAL_ONLY)  # everything else arrives as an exception or is checked
+    return package
+
+
+def pick(device: Device) -> Place:
+    """Return where `device` means: CUDA or the CPU; `UserError` where CUDA is asked for and not there."""
+    if device == "cpu":
+        return "cpu"
+    missing = ""
+    if CUDA not in onnxruntime().get_available_providers():
+        missing = "this onnxruntime has no CUDA: pip install 'gptmodel[gpu]' in place of [cpu]"
+    elif not _gpu_is_here():
+        missing = "device cuda: no NVIDIA GPU or driver was found: use device cpu or auto"
+    if missing and device == "cuda":
+        raise UserError(missing)
+    return "cpu" if missing else "cuda"
+
+
+def open_session(model: Path | bytes, place: Place, threads: int, **cuda: str) -> Any:
+    """Return a session whose operators run on `threads` CPU threads; `cuda` are options of the CUDA provider.
+
+    Raises:
+        UserError: onnxruntime is not installed, the model cannot be read, or (`CudaNotLoaded`) there is no CUDA.
+    """
+    ort = onnxruntime()
+    if threads < 1:
+        raise UserError(f"threads must be 1 or above, not {threads}")
+    options = ort.SessionOptions()
+    options.log_severity_level = FATAL_ONLY
+    options.intra_op_num_threads = threads
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # waiting threads leave the cores alone
+    providers: list[Any] = [CPU]
+    if place == "cuda":
+        with contextlib.redirect_stdout(sys.stderr):  # where it says which library is missing
+            ort.preload_dlls()
+        providers = [(CUDA, {"use_tf32": "0", **cuda}), CPU]
+    source = model if isinstance(model, bytes) else str(model)
+    try:
+        session = ort.InferenceSession(source, options, providers=providers)
+    except _load_errors() as error:
+        name = "the model" if isinstance(model, bytes) else str(model)
+        raise UserError(f"ONNX Runtime {ort.__version__} cannot load {name}: {error}: export it again") from None
+    if place == "cuda" and session.get_providers()[0] != CUDA:
+        raise CudaNotLoaded(
+            "the CUDA or cuDNN libraries cannot be loaded: pip install 'gptmodel[gpu]', or use device cpu"
+        )
+    return session
+
+
+def _gpu_is_here() -> bool:
+    """Ask the NVIDIA driver for devices: ONNX Runtime lists the CUDA provider even on a machine without any."""
+    try:
+        driver = ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
+    except OSError:
+        return False
+    count = ctypes.c_int(0)
+    return driver.cuInit(0) == 0 and driver.cuDeviceGetCount(ctypes.byref(count)) == 0 and count.value > 0
+
+
+def _load_errors() -> tuple[type[Exception], ...]:
+    from onnxruntime.capi import onnxruntime_pybind11_state as state
+
+    return (
+        state.Fail,
+        state.InvalidArgument,
+        state.InvalidGraph,
+        state.InvalidProtobuf,
+        state.NoModel,
+        state.NoSuchFile,
+        state.NotImplemented,
+        state.RuntimeException,
+    )

@@ -1,0 +1,85 @@
+"""YAML and JSON files as strictly typed values; the first mistake in one is a sentence with the key and the remedy.
+
+Left out on purpose: the sections themselves (see `params`, `catalog`, `checkpoint`).
+"""
+
+import difflib
+import re
+from collections.abc import Hashable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from gptmodel.errors import UserError
+
+Section = TypeVar("Section", bound=BaseModel)
+
+
+class Strict(BaseModel):
+    """Base of every section: unknown keys and wrong types are errors, values cannot be changed."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML as people expect it: 1e-3 is a number (as in YAML 1.2), and a key given twice is an error."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        for key in keys:
+            if keys.count(key) > 1:
+                raise UserError(f"line {node.start_mark.line + 1}: the key {key!r} is given twice: keep one")
+        return super().construct_mapping(node, deep)
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"^[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
+)
+
+
+def read_yaml(path: Path) -> Any:
+    """Parse a YAML file; `UserError` names the file and the line of a mistake."""
+    try:
+        return yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
+    except FileNotFoundError:
+        raise UserError(f"{path} does not exist: run from the repository's root") from None
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} is not UTF-8 (byte {error.start}): save it as UTF-8") from None
+    except yaml.MarkedYAMLError as error:
+        line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
+        raise UserError(f"{path}{line}: not valid YAML: {error.problem}") from None
+    except UserError as error:
+        raise UserError(f"{path}, {error}") from None
+
+
+def parse(section: type[Section], values: Any, path: Path) -> Section:
+    """Check `values`, read from `path`, against a section's types; the first mistake becomes a `UserError`."""
+    try:
+        return section.model_validate(values)
+    except ValidationError as error:
+        # an unknown key first: it is usually the misspelling of the one that is missing
+        first = min(error.errors(include_url=False), key=lambda mistake: mistake["type"] != "extra_forbidden")
+    key = ".".join(str(part) for part in first["loc"] if part not in ("bigram", "gpt")) or "the file"
+    given = first["input"]
+    match first["type"]:
+        case "extra_forbidden":
+            close = difflib.get_close_matches(str(first["loc"][-1]), _known_keys(), n=1)
+            problem = f"unknown key: {f'did you mean {close[0]}?' if close else 'remove it'}"
+        case "missing":
+            problem = "missing: give it a value (docs/parameters.md describes it)"
+        case "value_error":
+            problem = str(first["ctx"]["error"])
+        case _:
+            problem = f"{first['msg'][0].lower()}{first['msg'][1:]}, not {given!r}"
+    raise UserError(f"{path}: {key}: {problem}")
+
+
+def _known_keys() -> set[str]:
+    sections, keys = [Strict], set[str]()
+    while sections:
+        section = sections.pop()
+        sections.extend(section.__subclasses__())
+        keys.update(section.model_fields)
+    return keys
