@@ -1,91 +1,247 @@
-"""Tokens per second of a trained model: our ONNX bundle beside PyTorch, same weights, same run.
+"""Decoding of small language models: our ONNX files and every runtime a user would pick, same weights, same run.
 
-    python benchmarks/decode.py [MODEL] [--device cpu|cuda]      default: gpt-char, cpu
+    python benchmarks/decode.py [--size 10m 85m] [--batch 1 8 64] [--device cpu|cuda] [--peers NAME ...]
+                                [--rounds N] [--threads 1 2]
 
-Rungs: `torch without cache` reads the whole window for every token (as nanoGPT's generate does), `torch with cache` is
-our network in PyTorch, `onnx` is what a user of the bundle gets. All run the same generation loop with the same
-sampling. The runs alternate, the first of each does not count, medians and ratios are reported. The result goes to
-benchmarks/results/decode-MODEL-DEVICE.json.
+The weights are random (`peers/weights.py`), the workload is `peers/workload.py`, each peer a script in peers/ that runs
+in a fresh process, and in an environment of its own with pinned versions (`peers/environments.py`). A round runs every
+system once, one after the other, so that whatever else the machine does falls on all; medians over the rounds are
+reported, and how near they come to the physical limit: all weights read once per token at the memory's speed
+(`roofline.py`). A system that cannot run is recorded with the reason. The greedy tokens of the fp32 systems are
+compared with PyTorch's. The result goes to benchmarks/results/decode-DEVICE.json and .png.
 """
 
 import argparse
+import json
+import os
 import statistics
-import time
-from typing import Any
+import tempfile
+from collections.abc import Iterator
+from dataclasses import fields
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
 
-import numpy as np
+import matplotlib
+import roofline
 import torch
-from environment import RESULTS, ROOT, environment
+from environment import RESULTS, ROOT, environment, processor
+from peers import environments, weights
+from peers.environments import PEERS, Missing
+from peers.workload import Job
 
-from gptmodel import checkpoint, files
-from gptmodel.decoding import Decoder, Ids, Logits, Sampling, generate, sample_rng
-from gptmodel.onnx_decoder import OnnxDecoder
-from gptmodel.torch_decoder import TorchDecoder
+from gptmodel import files
 
-ROUNDS, NEW_TOKENS, PROMPT_TOKENS = 5, 64, 16
-
-
-class WithoutCache:
-    """A decoder whose cache is the text so far."""
-
-    def __init__(self, decoder: TorchDecoder) -> None:
-        self._decoder, self.context, self.vocab_size = decoder, decoder.context, decoder.vocab_size
-
-    def empty_cache(self, pad_B: Ids) -> Ids:
-        """Return no text."""
-        return np.empty((len(pad_B), 0), dtype=np.int64)
-
-    def __call__(self, ids_BT: Ids, cache: Ids) -> tuple[Logits, Ids]:
-        """Return logits of the whole text, (B, S, V), and the text."""
-        text_BS = np.concatenate((cache, ids_BT), axis=1)
-        logits_BTV, _ = self._decoder(text_BS, None)
-        return logits_BTV, text_BS
+MEASURE_SECONDS = 1800  # of one process
+BFLOAT16 = {"avx512_bf16", "amx_bf16"}
+OURS, THEIRS = "#0b6e4f", "#9aa5b1"
+Figures = dict[str, Any]  # what a peer script prints
 
 
-def rate(decoder: Decoder, batch: int) -> float:
-    """Return tokens per second of one generation, prefill included."""
-    prompt = np.random.default_rng(0).integers(0, decoder.vocab_size, PROMPT_TOKENS).tolist()
-    rngs = [sample_rng(0, row) for row in range(batch)]
-    started = time.perf_counter()
-    for _ in generate(decoder, [prompt] * batch, NEW_TOKENS, Sampling(0.8, top_p=0.95), rngs):
-        pass
-    return batch * NEW_TOKENS / (time.perf_counter() - started)
+class System(NamedTuple):
+    """What one process measures."""
+
+    size: str
+    threads: int
+    peer: str
+    variant: str
+
+    @property
+    def name(self) -> str:
+        """The peer's title and the variant."""
+        return f"{PEERS[self.peer].title} {self.variant}"
+
+    def __str__(self) -> str:
+        return f"{self.size} {in_words(self.threads)} {self.name}"
+
+
+def in_words(number: int) -> str:
+    """Return "1 thread" or "2 threads"."""
+    return f"{number} thread{'s' * (number > 1)}"
+
+
+def measure(system: System, folder: Path, device: str, batches: list[int]) -> Figures:
+    """Return the figures of a fresh process; `Missing` where it has none."""
+    if system.variant == "bf16" and device == "cpu" and BFLOAT16.isdisjoint(processor().get("cpu_flags", ())):
+        raise Missing("this CPU has no bfloat16 instructions")
+    job = Job(system.variant, device, system.threads, batches, weights.VOCAB_SIZE, weights.CONTEXT)
+    python, script = environments.interpreter(system.peer, device), environments.HERE / f"{system.peer}.py"
+    if isinstance(python, Missing):
+        raise python
+    ours = {} if device in PEERS[system.peer].requirements else {"PYTHONPATH": str(ROOT / "src")}
+    printed = environments.run(
+        [str(python), str(script), str(folder), json.dumps(vars(job))],
+        MEASURE_SECONDS,
+        OMP_NUM_THREADS=str(system.threads),
+        HF_HUB_OFFLINE="1",
+        **ours,
+    )
+    figures: Figures = json.loads(printed.splitlines()[-1])
+    return figures
+
+
+def rounds(
+    systems: list[System], folders: dict[str, Path], asked: argparse.Namespace
+) -> Iterator[tuple[System, Figures | Missing]]:
+    """Yield what each system measured, round by round, and tell it; what cannot run is not tried again."""
+    missing = set[System]()
+    for number in range(1, asked.rounds + 1):
+        for system in systems:
+            if system in missing:
+                continue
+            try:
+                outcome: Figures | Missing = measure(system, folders[system.size], asked.device, asked.batch)
+            except Missing as reason:
+                missing.add(system)
+                outcome = reason
+            print(f"{number}  {system!s:44}{told(outcome)}", flush=True)
+            yield system, outcome
+
+
+def told(outcome: Figures | Missing) -> str:
+    """Return one line of what was measured."""
+    if isinstance(outcome, Missing):
+        return f"cannot run: {outcome}"
+    rates = "".join(f"{rate:10,.0f}" for rate in outcome["tokens_per_second"].values())
+    return f"{rates} tokens/s {outcome['first_token_ms']:8.1f} ms to the first {outcome['peak_memory_mb']:7,.0f} MB"
+
+
+def summary(runs: list[Figures]) -> Figures:
+    """Return the medians over the rounds; of the rates also the least and the most."""
+    rates = {batch: [each["tokens_per_second"][batch] for each in runs] for batch in runs[0]["tokens_per_second"]}
+    return {
+        "tokens_per_second": {batch: statistics.median(values) for batch, values in rates.items()},
+        "least_and_most": {batch: [min(values), max(values)] for batch, values in rates.items()},
+        **{key: statistics.median(each[key] for each in runs) for key in ("first_token_ms", "peak_memory_mb")},
+        **{key: runs[0][key] for key in ("weights_mb", "versions", "greedy_tokens")},
+    }
+
+
+def agreement(tokens: list[int], reference: list[int]) -> str:
+    """Say whether two rows of greedy tokens are equal, and where not.
+
+    >>> agreement([4, 5, 6], [4, 5, 7])
+    'differs at token 3'
+    """
+    differing = [place for place, pair in enumerate(zip(tokens, reference, strict=True), 1) if len(set(pair)) > 1]
+    return f"differs at token {differing[0]}" if differing else "equal"
+
+
+@cache
+def bandwidth(megabytes: int, threads: int, device: str) -> float:
+    """Return GB/s of reading so many MB again and again."""
+    return roofline.read_gb_per_s(megabytes * 1_000_000, threads, device)
+
+
+def limits(row: Figures, device: str) -> Figures:
+    """Return the weights that batch 1 reads per second, as a share of two bandwidths (see `roofline`)."""
+    if "batch_1" not in row["tokens_per_second"]:
+        return {}
+    gb_per_s = row["tokens_per_second"]["batch_1"] * row["weights_mb"] / 1000
+    sizes = {"memory": roofline.far_bytes() // 1_000_000, "model_size": max(1, round(row["weights_mb"]))}
+    measured = {kind: bandwidth(size, row["threads"], device) for kind, size in sizes.items()}
+    return {
+        "weights_gb_per_s": gb_per_s,
+        "bandwidth_gb_per_s": measured,
+        "share_of_bandwidth": {kind: gb_per_s / rate for kind, rate in measured.items()},
+    }
+
+
+def rows(measured: dict[System, list[Figures]], device: str) -> list[Figures]:
+    """Return one row per system, fastest first within a size and a number of threads."""
+    found = []
+    for system, runs in measured.items():
+        row = {"name": system.name, **system._asdict(), **summary(runs)}
+        reference = measured.get(system._replace(peer="torch_eager", variant="fp32"))
+        tokens = row.pop("greedy_tokens")
+        if system.variant.endswith("fp32") and reference:
+            row["greedy_tokens_and_torch"] = agreement(tokens, reference[0]["greedy_tokens"])
+        found.append(row | limits(row, device))
+    return sorted(found, key=lambda row: (row["size"], row["threads"], -next(iter(row["tokens_per_second"].values()))))
+
+
+def draw(found: list[Figures], path: Path) -> None:
+    """Draw tokens per second of the first batch size, one panel per size, systems at their best number of threads."""
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    batch = next(iter(found[0]["tokens_per_second"]))
+    sizes = list(dict.fromkeys(row["size"] for row in found))
+    figure, panels = pyplot.subplots(1, len(sizes), figsize=(6.5 * len(sizes), 5), layout="constrained", squeeze=False)
+    for panel, size in zip(panels[0], sizes, strict=True):
+        best = dict[str, tuple[float, int]]()
+        for row in found:
+            rate, now = row["tokens_per_second"][batch], best.get(row["name"], (0.0, 0))
+            if row["size"] == size:
+                best[row["name"]] = max(now, (rate, row["threads"]))
+        ordered = sorted(best, key=best.__getitem__)
+        bars = panel.barh(
+            ordered,
+            [best[name][0] for name in ordered],
+            color=[OURS if name.startswith("ours") else THEIRS for name in ordered],
+        )
+        labels = [f"{best[name][0]:,.0f}  ({in_words(best[name][1])})" for name in ordered]
+        panel.bar_label(bars, labels, padding=4, fontsize=9)
+        panel.set_title(f"{size} parameters, {batch.replace('_', ' ')}", loc="left")
+        panel.set_xlabel("tokens per second")
+        panel.margins(x=0.5)
+        panel.spines[["top", "right"]].set_visible(False)
+    figure.savefig(path, dpi=120)
+
+
+def arguments() -> argparse.Namespace:
+    """Return what the command line asks for."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--size", nargs="+", choices=weights.SIZES, default=list(weights.SIZES))
+    parser.add_argument("--batch", nargs="+", type=int, default=[1, 8, 64])
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
+    parser.add_argument("--peers", nargs="+", choices=PEERS, default=list(PEERS))
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--threads", nargs="+", type=int, help="default: 1 and all on a CPU, 1 on CUDA")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="folder of the result")
+    asked = parser.parse_args()
+    if asked.device == "cuda" and not torch.cuda.is_available():
+        parser.error("--device cuda: torch finds no NVIDIA GPU: use cpu")
+    asked.threads = asked.threads or ([1] if asked.device == "cuda" else sorted({1, os.cpu_count() or 1}))
+    return asked
 
 
 def main() -> None:
     """Measure, print and record."""
-    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    arguments.add_argument("model", nargs="?", default="gpt-char")
-    arguments.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
-    asked = arguments.parse_args()
-    folder = ROOT / "models" / asked.model
-    network, meta = checkpoint.load(folder / "checkpoint", asked.device)
-    with_cache = TorchDecoder(network)
-    decoders: dict[str, Any] = {
-        "torch without cache": WithoutCache(with_cache),
-        "torch with cache": with_cache,
-        "onnx": OnnxDecoder(folder / "bundle" / "model.onnx", with_cache.context, asked.device),
-    }
-    figures: dict[str, dict[str, float]] = {}
-    for batch in (1, 8):
-        rounds = [{name: rate(decoder, batch) for name, decoder in decoders.items()} for _ in range(ROUNDS + 1)][1:]
-        medians = {name: statistics.median(each[name] for each in rounds) for name in decoders}
-        ratio = statistics.median(each["onnx"] / each["torch with cache"] for each in rounds)
-        figures[f"batch_{batch}"] = {**medians, "onnx over torch with cache": ratio}
-        print(
-            f"batch {batch}: " + ", ".join(f"{name} {value:,.1f}" for name, value in figures[f"batch_{batch}"].items())
-        )
+    asked, busy = arguments(), os.getloadavg()[0]
+    systems = [
+        System(size, threads, peer, variant)
+        for size in asked.size
+        for threads in asked.threads
+        for peer in asked.peers
+        for variant in PEERS[peer].variants[asked.device]
+    ]
+    for peer in asked.peers:
+        environments.interpreter(peer, asked.device)  # before anything is timed
+    measured, missing = dict[System, list[Figures]](), list[Figures]()
+    with tempfile.TemporaryDirectory() as scratch:
+        folders = {size: Path(scratch) / size for size in asked.size}
+        parameters = {size: weights.write(folder, size) for size, folder in folders.items()}
+        for system, outcome in rounds(systems, folders, asked):
+            if isinstance(outcome, Missing):
+                missing.append({"name": system.name, **system._asdict(), "reason": str(outcome)})
+            else:
+                measured.setdefault(system, []).append(outcome)
+    workload = {each.name: each.default for each in fields(Job) if isinstance(each.default, int | float)}
     result = {
-        "tokens_per_second": figures,
-        "model": {"name": asked.model, "network": meta.network.model_dump(mode="json"), "vocab_size": meta.vocab_size},
-        "conditions": {"new_tokens": NEW_TOKENS, "prompt_tokens": PROMPT_TOKENS, "rounds": ROUNDS, "warm_up_rounds": 1},
+        "rows": rows(measured, asked.device),
+        "missing": missing,
+        "parameters": parameters,
+        "conditions": {**workload, "rounds": asked.rounds, "load_before": round(busy, 2), "sampling": "greedy"},
         **environment(
             *("torch", "onnxruntime", "onnxruntime-gpu", "numpy"),
-            torch_threads=torch.get_num_threads(),
+            **processor(),
             gpu=torch.cuda.get_device_name() if asked.device == "cuda" else None,
         ),
     }
-    files.write_json(RESULTS / f"decode-{asked.model}-{asked.device}.json", result)
+    files.write_json(asked.results / f"decode-{asked.device}.json", result)
+    if measured:
+        draw(result["rows"], asked.results / f"decode-{asked.device}.png")
 
 
 if __name__ == "__main__":

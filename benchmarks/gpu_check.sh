@@ -61,31 +61,16 @@ for level in char word bpe; do "$python" -m pipelines.encode $level; done
 for model in bigram-char classic-char gpt-char gpt-word gpt-bpe; do
     for stage in train evaluate export; do "$python" -m pipelines.$stage $model; done
 done
-echo "== the ONNX graph on $device: parity with torch on the CPU, then text"
+echo "== the ONNX graphs on $device: parity with torch on the CPU, then text"
 for model in bigram-char classic-char gpt-char gpt-word gpt-bpe; do
-    "$python" - "$model" "$device" <<'PY'
-import sys
-from dataclasses import asdict
-from pathlib import Path
-
-from gptmodel import checkpoint, parity
-from gptmodel.dataset import Dataset
-from gptmodel.onnx_decoder import OnnxDecoder
-from gptmodel.torch_decoder import TorchDecoder
-
-model, device = sys.argv[1:]
-folder = Path("models") / model
-network, meta = checkpoint.load(folder / "checkpoint")
-reference = TorchDecoder(network)
-decoder = OnnxDecoder(folder / "bundle" / "model.onnx", reference.context, device)
-assert decoder.device == device, decoder.device
-ids = Dataset.read(Path("data/tokens") / meta.level).ids["validation"]
-print(model, asdict(parity.check(reference, decoder, ids, network.context, tolerance=1e-3)))
-PY
+    "$python" benchmarks/gpu_decoding.py "$model" --device "$device"
     "$python" -m gptmodel.cli generate "models/$model/bundle" "Le " --max-new-tokens 80 --seed 1 --device "$device"
     echo
 done
-echo "== speed of the ONNX bundle"
-"$python" benchmarks/decode.py gpt-char --device "$device"
+echo "== decoding speed, 10 and 85 million parameters, beside torch (other peers need the network)"
+short=()
+[ "$device" = cuda ] || short=(--size 10m --batch 1 8 --rounds 1 --threads 1)
+"$python" benchmarks/decode.py --device "$device" --peers ours torch_eager torch_compiled "${short[@]}" \
+    --results benchmarks/results
 cp benchmarks/results/*.json "$out/"
 echo "gpu check on $device: passed"

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any, get_args, get_origin
 
+import decoding
 import training
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
@@ -101,7 +102,13 @@ def readme() -> str:
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     table = (ROOT / "reports" / "comparison.md").read_text(encoding="utf-8")
     samples = (ROOT / "reports" / "excerpt.md").read_text(encoding="utf-8")
-    parts = {"comparison": table, "samples": samples, "training": training.tables(), "parameters": every_parameter()}
+    parts = {
+        "comparison": table,
+        "samples": samples,
+        "training": training.tables(),
+        "decoding": decoding.tables(),
+        "parameters": every_parameter(),
+    }
     for name, content in parts.items():
         text = _between(text, name, content)
     return text

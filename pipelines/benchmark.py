@@ -18,8 +18,9 @@ def main() -> None:
         ) as run:
             run.log_metrics({key: value for key, value in figures.items() if key != "workload"}, "speed")
             run.set_tags({"benchmark": figures["machine"]})
-        for batch, rate in figures["tokens_per_second"].items():
-            print(f"{info.variant}, {batch}: {rate:,.0f} tokens/s")
+        for graph, measured in figures["graphs"].items():
+            rates = ", ".join(f"{batch} {rate:,.0f}" for batch, rate in measured["tokens_per_second"].items())
+            print(f"{info.variant}, {graph}: {rates} tokens/s")
 
 
 if __name__ == "__main__":

@@ -102,14 +102,16 @@ def test_a_stop_string_may_be_given_several_times_and_as_an_escape(reciter):
 def test_unknown_characters_are_named_once(bundle):
     result = generate(bundle, "l'☃île", "☃€", "--seed", 1)
     assert result.exit_code == 0
-    (warning,) = [line for line in result.stderr.splitlines() if line.startswith("warning")]
-    assert warning.endswith("'☃' '€'")
+    _, note = result.stderr.splitlines()
+    assert note == "note: left out of the prompts, as the model has never seen them: '☃' '€'"
 
 
 def test_a_very_long_prompt_and_a_text_past_the_context(bundle):
     result = generate(bundle, "--max-new-tokens", 50, stdin=(TEXT * 2000)[:100_000])
     assert result.exit_code == 0
     assert len(result.stdout) == 100_000 + 50 + 1
+    _, note = result.stderr.splitlines()
+    assert re.fullmatch(r"note: the longest prompt has \d\d?\d?,\d{3} tokens: the model sees the last 12 at most", note)
 
 
 def test_the_fastest_graph_is_taken_unless_another_is_named(bundle):
@@ -130,7 +132,9 @@ def test_a_repetition_penalty_changes_the_text(bundle):
 
 
 def test_a_hundred_empty_prompts_are_a_hundred_texts(bundle, tmp_path):
-    lines = generate(bundle, *[""] * 100, "--json", "--seed", 1).stdout.splitlines()
+    result = generate(bundle, *[""] * 100, "--json", "--seed", 1)
+    assert result.stderr.splitlines()[1:] == ["note: an empty prompt starts from a line break"]
+    lines = result.stdout.splitlines()
     assert len(lines) == 100
     assert len({json.loads(line)["text"] for line in lines}) == 1  # the same prompt and sample number
 

@@ -14,7 +14,8 @@ from tests.closure import PLACES, ROOT, closure, code_deps, imports, is_code
 LIBRARY = sorted(PLACES["gptmodel"].glob("*.py"))
 STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
 RUNTIME = {"numpy", "tokenizers", "typer", "rich", "onnxruntime"}
-TORCH_FREE = ["tokenizer", "cleaning", "catalog", "splits", "decoding", "generation", "onnx_decoder", "bundle", "cli"]
+TORCH_FREE = ["tokenizer", "cleaning", "catalog", "splits", "decoding", "generation", "bundle", "cli", "latency"]
+TORCH_FREE += ["onnx_session", "onnx_decoder", "fast_decoder", "device_decoder", "variants"]
 
 
 def outside(file: Path) -> set[str]:

@@ -113,6 +113,7 @@ def test_every_output_is_there_and_git_sees_only_what_it_should(project: Project
         assert {path.name for path in folder.iterdir()} == {
             "checkpoint",
             "bundle",
+            "hf",
             "history.csv",
             "timeline.md",
             "training.json",
@@ -177,9 +178,15 @@ def test_the_splits_are_the_cleaned_text(project: Project) -> None:
 def test_the_bundles_are_proven_equal_to_torch(project: Project) -> None:
     for name in MODELS:
         manifest = project.json(f"models/{name}/bundle/bundle.json")
-        differences = [value for key, value in manifest["parity"].items() if key.endswith("difference")]
-        assert len(differences) == 3
-        assert max(differences) <= 1e-4
+        graphs = manifest["graphs"]
+        assert set(graphs) == ({"portable"} if name == "bigram-char" else {"portable", "fp32", "int8", "fp16"})
+        for graph in {"portable", "fp32"} & set(graphs):
+            differences = [value for key, value in graphs[graph].items() if key.endswith("difference")]
+            assert len(differences) == 3
+            assert max(differences) <= 1e-4
+            assert graphs[graph]["positions"] > 18_000  # 20,000, or every window of a short text
+        for graph, limit in {"int8": 5e-3, "fp16": 1e-3}.items():
+            assert graph not in graphs or graphs[graph]["change"] <= limit
         assert manifest["corpus"]["name"] == "roman"
 
 

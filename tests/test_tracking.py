@@ -20,6 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gptmodel import tracking
+from gptmodel.errors import Stopped
 from gptmodel.mlflow_run import Run
 from gptmodel.mlflow_store import open_store
 
@@ -147,12 +148,13 @@ def test_the_stages_of_a_model_share_one_run(root: Path, monkeypatch: pytest.Mon
     ]
 
 
-def test_a_resumed_training_draws_no_point_twice(root: Path) -> None:
+@pytest.mark.parametrize("ended", [KeyboardInterrupt(), Stopped(15, "stopped at step 200")], ids=["Ctrl-C", "SIGTERM"])
+def test_a_resumed_training_draws_no_point_twice(root: Path, ended: BaseException) -> None:
     def interrupted(run: Run) -> None:
         run.log_history(rows(0, 100, 200))
-        raise KeyboardInterrupt
+        raise ended
 
-    with pytest.raises(KeyboardInterrupt), stage("train") as run:
+    with pytest.raises(type(ended)), stage("train") as run:
         interrupted(run)
     assert (runs()[0].info.status, runs()[0].data.tags["stage.train"]) == ("KILLED", "killed")
     with stage("train") as run:

@@ -1,4 +1,4 @@
-"""The only file that saves and loads weights: model.safetensors beside a meta.json that a person can read.
+"""Saving and loading of weights: model.safetensors beside a meta.json that a person can read (see also `hf`).
 
 What was saved is checked on load: format, hash of the weights, names and shapes of the tensors.
 """

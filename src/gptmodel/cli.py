@@ -100,7 +100,7 @@ def generate(
     with one_line_errors():
         from gptmodel.bundle import Bundle
         from gptmodel.decoding import Sampling
-        from gptmodel.generation import Settings, complete, unknown_characters
+        from gptmodel.generation import Settings, complete, notes
 
         chosen_seed = _random_seed() if seed is None else seed
         sampling = Sampling(temperature, top_k, top_p, repetition_penalty)
@@ -108,9 +108,8 @@ def generate(
         texts = _prompts(prompts or [], prompts_file)
         loaded = Bundle.load(bundle, device.value, threads, variant)
         _say(f"{bundle}: {loaded.info.variant}, {loaded.graph} on {loaded.place}, seed {chosen_seed}")
-        if left_out := unknown_characters(loaded.tokenizer, texts):
-            shown = " ".join(map(repr, left_out))
-            _say(f"warning: left out of the prompts, as the model has never seen them: {shown}")
+        for line in notes(loaded.tokenizer, texts, loaded.info.context):
+            _say(f"note: {line}")
         if as_json or len(texts) * num_samples != 1:
             finished = complete(loaded.decoder, loaded.tokenizer, texts, settings, num_samples)
             _write_all(finished, bundle, settings, as_json)

@@ -121,12 +121,14 @@ def choose(
     >>> int(choose(logits, Sampling(0.0, repetition_penalty=3), np.array([0.0]), seen_BV=seen)[0])
     2
     """
-    scores_BV = logits_BV.astype(np.float64)
+    scores_BV: npt.NDArray[np.floating[Any]] = logits_BV
+    if sampling.temperature > 0 or sampling.repetition_penalty != 1:
+        scores_BV = logits_BV.astype(np.float64)
     if seen_BV is not None and sampling.repetition_penalty != 1:
         penalty = sampling.repetition_penalty
         scores_BV = np.where(seen_BV, np.where(scores_BV > 0, scores_BV / penalty, scores_BV * penalty), scores_BV)
     if allowed_V is not None:
-        scores_BV[:, ~allowed_V] = -np.inf
+        scores_BV = np.where(allowed_V, scores_BV, -np.inf)
     if sampling.temperature == 0:
         likeliest_B: Ids = scores_BV.argmax(axis=1)
         return likeliest_B
@@ -220,39 +222,45 @@ def generate(
         seen_V[row] = True
     allowed_V = np.ones(decoder.vocab_size, dtype=bool)
     allowed_V[list(banned_ids)] = False
+
+    def draw(logits_B1V: Logits, first_allowed_BV: Mask | None = None) -> Ids:
+        logits_BV = logits_B1V[:, -1]
+        if first_allowed_BV is not None:
+            logits_BV = np.where(first_allowed_BV, logits_BV, -np.inf)
+        uniform_B = np.array([rng.random() for rng in rngs])
+        return choose(logits_BV, sampling, uniform_B, allowed_V if banned_ids else None, seen_BV)[None]
+
+    def added(ids_NB: Ids) -> Iterator[Ids]:
+        for ids_B in ids_NB:
+            for b, token in enumerate(ids_B.tolist()):
+                rows[b].append(token)
+                seen_BV[b, token] = True
+            yield ids_B
+
     chunks = decoder if isinstance(decoder, ChunkDecoder) else None
-    starts: list[int] = []
-    cache: Any = None
     made = 0
     while made < max_new_tokens:
-        moved = [window_start(len(row), decoder.context) for row in rows]
-        if moved == starts and chunks:
-            count = _steps_in_window(rows, starts, decoder.context, min(chunks.chunk, max_new_tokens - made))
-            uniform_NB = np.stack([rng.random(count) for rng in rngs], axis=1)
-            ids_B = np.array([row[-1] for row in rows])
-            ids_NB, cache = chunks.decode(ids_B, cache, uniform_NB, sampling, allowed_V, seen_BV)
-        else:
-            if moved == starts:
-                logits_BTV, cache = decoder(np.array([row[-1:] for row in rows]), cache, last=True)
+        starts = [window_start(len(row), decoder.context) for row in rows]
+        end = made + _steps_in_window(rows, starts, decoder.context, max_new_tokens - made)
+        ids_BT, pad_B = left_pad([row[start:] for row, start in zip(rows, starts, strict=True)])
+        logits_B1V, cache = decoder(ids_BT, decoder.empty_cache(pad_B), last=True)
+        ids_NB = draw(logits_B1V, first_allowed_BV if made == 0 else None)
+        yield from added(ids_NB)
+        made += 1
+        while made < end:
+            if chunks:
+                count = min(chunks.chunk, end - made)
+                uniform_NB = np.stack([rng.random(count) for rng in rngs], axis=1)
+                ids_NB, cache = chunks.decode(ids_NB[-1], cache, uniform_NB, sampling, allowed_V, seen_BV)
             else:
-                starts = moved
-                ids_BT, pad_B = left_pad([row[start:] for row, start in zip(rows, starts, strict=True)])
-                logits_BTV, cache = decoder(ids_BT, decoder.empty_cache(pad_B), last=True)
-            logits_BV = logits_BTV[:, -1]
-            if made == 0 and first_allowed_BV is not None:
-                logits_BV = np.where(first_allowed_BV, logits_BV, -np.inf)
-            uniform_B = np.array([rng.random() for rng in rngs])
-            ids_NB = choose(logits_BV, sampling, uniform_B, allowed_V, seen_BV)[None]
-        for ids_B in ids_NB:
-            for row, seen_V, token in zip(rows, seen_BV, ids_B.tolist(), strict=True):
-                row.append(token)
-                seen_V[token] = True
-            yield ids_B
-        made += len(ids_NB)
+                logits_B1V, cache = decoder(ids_NB[-1][:, None], cache, last=True)
+                ids_NB = draw(logits_B1V)
+            yield from added(ids_NB)
+            made += len(ids_NB)
 
 
 def _steps_in_window(rows: Sequence[Sequence[int]], starts: Sequence[int], context: int, most: int) -> int:
-    """Return how many tokens every row can take before the start of any row's window moves, at most `most`."""
+    """Return how many tokens every row takes, at most `most`, before the start of any row's window moves."""
     count = 1
     while count < most and all(
         window_start(len(row) + count, context) == start for row, start in zip(rows, starts, strict=True)

@@ -1,6 +1,5 @@
 """From a checkpoint to a bundle: each ONNX graph is built, held against torch, and all are written only if all pass."""
 
-import os
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -83,7 +82,7 @@ def write_graphs(folder: Path, network: LanguageModel) -> None:
 def _prove(folder: Path, name: str, network: LanguageModel, data: Dataset, limits: Export) -> dict[str, Any]:
     """Return the figures of one graph, run on the CPU; `UserError` names the graph and the figure that fails."""
     reference = TorchDecoder(network)
-    candidate = bundle.open_graph(folder, name, reference.context, "cpu", os.cpu_count() or 1)
+    candidate = bundle.open_graph(folder, name, reference.context, "cpu", threads=1)
     try:
         if name in ("portable", "fp32"):
             ids = data.ids["validation"]

@@ -184,6 +184,17 @@ def unknown_characters(tokenizer: Tokenizer, prompts: Iterable[str]) -> list[str
     return [character for character in unknown if tokenizer.unknown_characters(character.translate(EQUIVALENTS))]
 
 
+def notes(tokenizer: Tokenizer, prompts: Sequence[str], context: int) -> Iterator[str]:
+    """Yield what a person should know of the prompts before reading what the model makes of them, a line each."""
+    if left_out := unknown_characters(tokenizer, prompts):
+        yield f"left out of the prompts, as the model has never seen them: {' '.join(map(repr, left_out))}"
+    if "" in prompts:
+        yield "an empty prompt starts from a line break"
+    longest = max(len(tokenizer.encode(known_text(tokenizer, prompt))) for prompt in prompts)
+    if longest > context > 1:
+        yield f"the longest prompt has {longest:,} tokens: the model sees the last {context:,} at most"
+
+
 def stream(
     decoder: Decoder, tokenizer: Tokenizer, prompts: Sequence[str], settings: Settings, samples: Sequence[int] = ()
 ) -> Iterator[Piece]:

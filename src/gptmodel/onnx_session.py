@@ -66,7 +66,8 @@ def open_session(model: Path | bytes, place: Place, threads: int, **cuda: str) -
     options = ort.SessionOptions()
     options.log_severity_level = FATAL_ONLY
     options.intra_op_num_threads = threads
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # waiting threads leave the cores alone
+    # Two threads that spin are 1.5 times as fast as two that sleep, on cores of their own; on shared ones half as fast.
+    options.add_session_config_entry("session.intra_op.allow_spinning", str(int(threads > 1)))
     providers: list[Any] = [CPU]
     if place == "cuda":
         with contextlib.redirect_stdout(sys.stderr):  # where it says which library is missing

@@ -1,0 +1,44 @@
+"""Our ONNX files and their decoders, without torch. Variants: fast-fp32, fast-int8, fast-fp16, portable-fp32.
+
+As in a bundle, fp16 chooses its tokens on the device (`gptmodel.device_decoder`).
+"""
+
+from pathlib import Path
+
+import workload
+from greedy import greedy
+
+from gptmodel.decoding import Decoder
+from gptmodel.device_decoder import DeviceDecoder
+from gptmodel.fast_decoder import FastDecoder
+from gptmodel.onnx_decoder import OnnxDecoder
+from gptmodel.variants import SAMPLER
+
+
+def convert(folder: Path, model: Path, job: workload.Job) -> None:
+    """Export the network, in a process that may import torch."""
+    import weights
+
+    from gptmodel import fast_graph, onnx_graph, sampler_graph
+
+    network = weights.load(folder)
+    graph, precision = job.variant.split("-")
+    built = onnx_graph.build(network) if graph == "portable" else fast_graph.build(network, precision)
+    model.write_bytes(built.SerializeToString())
+    (folder / SAMPLER).write_bytes(sampler_graph.build().SerializeToString())
+
+
+def load(model: Path, job: workload.Job) -> workload.Loaded:
+    """Open the session."""
+    decoder: Decoder
+    if job.variant == "portable-fp32":
+        decoder = OnnxDecoder(model, job.context, job.device, job.threads)
+    elif job.variant == "fast-fp16":
+        decoder = DeviceDecoder(model, model.parent / SAMPLER, job.device, job.threads)
+    else:
+        decoder = FastDecoder(model, job.device, job.threads)
+    return workload.Loaded(greedy(decoder), model.stat().st_size, ("onnxruntime", "onnxruntime-gpu", "numpy"))
+
+
+if __name__ == "__main__":
+    workload.main(load, convert)

@@ -1,0 +1,164 @@
+"""What every peer is asked to do, and how it is timed: numpy only, for a peer's environment has nothing of ours.
+
+A peer script holds `load`, which returns a `Loaded`, and where the peer has a file format of its own `convert`, and
+ends in `main(load, convert)`. It runs as
+
+    PY benchmarks/peers/NAME.py FOLDER JSON      FOLDER: weights of `weights.write`; JSON: the fields of `Job`
+
+and prints one line of JSON (see `measure`). The conversion runs once, in a process before, so that neither its time nor
+its memory counts.
+
+Tokens per second are those of decoding: the clock runs from the first new token to the last. Greedy; nothing ends a row
+before its length (token 0, which never comes, where a peer insists on an end); all rows of a batch have one length;
+prompts are random, the same for every peer.
+"""
+
+import contextlib
+import json
+import platform
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+WARM_UP_TOKENS, GREEDY_TOKENS = 8, 32
+
+Prompts = list[list[int]]
+Decode = Callable[[Prompts, int, Callable[[], None]], Sequence[Sequence[int]]]  # prompts, new tokens, tick
+
+
+@dataclass(frozen=True)
+class Job:
+    """One measurement: `variant` is a precision, of `ours` also the kind of graph; `seconds` bound the repeats."""
+
+    variant: str
+    device: str
+    threads: int
+    batches: list[int]
+    vocab_size: int
+    context: int
+    prompt_tokens: int = 16
+    new_tokens: int = 128
+    first_token_prompt: int = 512
+    repeats: int = 5
+    seconds: float = 3.0
+
+
+class Loaded(NamedTuple):
+    """A model ready to decode; `decode` calls tick once per step and returns the new ids of each row."""
+
+    decode: Decode
+    weights_bytes: int  # as they are read for every token
+    packages: tuple[str, ...]
+
+
+def ticked(steps: Callable[[Prompts, int], Iterable[Sequence[int]]]) -> Decode:
+    """Return the `Decode` of a loop that yields the next id of every row."""
+
+    def decode(prompts: Prompts, new_tokens: int, tick: Callable[[], None]) -> list[list[int]]:
+        columns = []
+        for ids in steps(prompts, new_tokens):
+            tick()
+            columns.append(ids)
+        return np.array(columns).T.tolist()
+
+    return decode
+
+
+def prompts(job: Job, rows: int, tokens: int) -> Prompts:
+    """Return random rows without token 0; the first is the same for any number of rows."""
+    return np.random.default_rng(0).integers(1, job.vocab_size, (rows, tokens)).tolist()
+
+
+def measure(loaded: Loaded, job: Job) -> dict[str, Any]:
+    """Return medians after a warm-up that does not count, and what the first row of batch 1 said."""
+    rates = {}
+    for batch in job.batches:
+        asked = prompts(job, batch, job.prompt_tokens)
+        timed(loaded, asked, WARM_UP_TOKENS)
+        runs = repeated(lambda asked=asked: timed(loaded, asked, job.new_tokens), job)
+        rates[f"batch_{batch}"] = statistics.median(batch * (job.new_tokens - 1) / rest for _, rest in runs)
+    asked = prompts(job, 1, job.first_token_prompt)
+    timed(loaded, asked, 1)
+    first = statistics.median(first for first, _ in repeated(lambda: timed(loaded, asked, 1), job))
+    said = loaded.decode(prompts(job, 1, job.prompt_tokens), GREEDY_TOKENS, lambda: None)[0]
+    return {
+        "tokens_per_second": rates,
+        "first_token_ms": 1000 * first,
+        "peak_memory_mb": peak_memory_bytes() / 1e6,
+        "weights_mb": loaded.weights_bytes / 1e6,
+        "versions": {"python": platform.python_version(), **versions(loaded.packages)},
+        "greedy_tokens": [int(token) for token in said],
+    }
+
+
+def timed(loaded: Loaded, asked: Prompts, new_tokens: int) -> tuple[float, float]:
+    """Return the seconds to the first new token, and from there to the last."""
+    ticks = [time.perf_counter()]
+    rows = loaded.decode(asked, new_tokens, lambda: ticks.append(time.perf_counter()))
+    if len(ticks) != new_tokens + 1 or any(len(row) != new_tokens for row in rows):
+        raise ValueError(f"{new_tokens} new tokens were asked for: {len(ticks) - 1} steps, rows of {len(rows[0])}")
+    return ticks[1] - ticks[0], ticks[-1] - ticks[1]
+
+
+def repeated(run: Callable[[], tuple[float, float]], job: Job) -> list[tuple[float, float]]:
+    """Run at least once, then until the repeats or the seconds are spent."""
+    runs = [run()]
+    while len(runs) < job.repeats and sum(map(sum, runs)) < job.seconds:
+        runs.append(run())
+    return runs
+
+
+def peak_memory_bytes() -> int:
+    """Return the most resident memory of this process; on Linux not from getrusage, which begins with the parent's."""
+    status = Path("/proc/self/status")
+    if status.exists():
+        lines = dict(line.split(":", 1) for line in status.read_text().splitlines())
+        return 1024 * int(lines["VmHWM"].split()[0])
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def versions(packages: Sequence[str]) -> dict[str, str]:
+    """Return the version of each package that is installed."""
+    found = {}
+    for package in packages:
+        with contextlib.suppress(PackageNotFoundError):
+            found[package] = version(package)
+    return found
+
+
+def folder_bytes(path: Path, pattern: str) -> int:
+    """Return the size of the files that hold the weights."""
+    return sum(file.stat().st_size for file in path.glob(pattern))
+
+
+def main(
+    load: Callable[[Path, Job], Loaded],
+    convert: Callable[[Path, Path, Job], None] | None = None,
+) -> None:
+    """Convert once if need be (in a process of its own), load, measure and print.
+
+    `convert` writes FOLDER to its second argument, which is then what `load` gets.
+    """
+    folder, job = Path(sys.argv[1]), Job(**json.loads(sys.argv[2]))
+    converted = folder / f"{Path(sys.argv[0]).stem}-{job.variant}-{job.device}"
+    with contextlib.redirect_stdout(sys.stderr):
+        if convert and sys.argv[3:] == ["convert"]:
+            partial = converted.with_name(f"{converted.name}.partial")
+            convert(folder, partial, job)
+            partial.rename(converted)
+            return
+        if convert and not converted.exists():
+            code = subprocess.run([sys.executable, *sys.argv, "convert"], stdout=sys.stderr, check=False).returncode
+            if code:
+                sys.exit(code if code > 0 else f"the conversion was ended by signal {-code}")
+        result = measure(load(converted if convert else folder, job), job)
+    print(json.dumps(result))

@@ -1,0 +1,48 @@
+"""The README's table on decoding, from benchmarks/results/decode-*.json."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+RESULTS = Path(__file__).resolve().parent.parent / "benchmarks" / "results"
+COLUMNS = (
+    "| system | threads | batch 1 | batch 8 | batch 64 | first token, ms | memory, MB | of bandwidth | greedy text |"
+)
+ALIGNMENT = "|---|---:|---:|---:|---:|---:|---:|---:|---|"
+
+
+def tables() -> str:
+    """Return one table per size and device, each system with the number of threads that is its best at batch 1."""
+    parts = []
+    for path in sorted(RESULTS.glob("decode-*.json")):
+        record = json.loads(path.read_text(encoding="utf-8"))
+        for size in dict.fromkeys(row["size"] for row in record["rows"]):
+            rows = [row for row in record["rows"] if row["size"] == size]
+            title = f"**{record['parameters'][size]:,} parameters**, {record.get('gpu') or 'CPU'}, tokens per second"
+            parts.append("\n".join([f"{title}:\n", COLUMNS, ALIGNMENT, *map(_line, _best(rows))]))
+        if record["missing"]:
+            reasons = {each["name"]: each["reason"] for each in record["missing"]}
+            parts.append("Not there: " + "; ".join(f"{name} ({reason})" for name, reason in reasons.items()) + ".")
+    return "\n\n".join(parts) or "Nothing is recorded yet."
+
+
+def _best(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return one row per system, fastest first."""
+    best: dict[str, dict[str, Any]] = {}
+    for row in sorted(rows, key=lambda row: -row["tokens_per_second"]["batch_1"]):
+        best.setdefault(row["name"], row)
+    return list(best.values())
+
+
+def _line(row: dict[str, Any]) -> str:
+    rates = row["tokens_per_second"]
+    cells = [
+        f"**{row['name']}**" if row["peer"] == "ours" else row["name"],
+        str(row["threads"]),
+        *(f"{rates[batch]:,.0f}" if batch in rates else "" for batch in ("batch_1", "batch_8", "batch_64")),
+        f"{row['first_token_ms']:.0f}",
+        f"{row['peak_memory_mb']:,.0f}",
+        f"{row['share_of_bandwidth']['model_size']:.0%}",
+        {"equal": "as torch's"}.get(row.get("greedy_tokens_and_torch", ""), row.get("greedy_tokens_and_torch", "")),
+    ]
+    return f"| {' | '.join(cells)} |"
