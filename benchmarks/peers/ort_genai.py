@@ -13,6 +13,9 @@ import workload
 NEVER = 0  # the token that ends a text, which the builder insists on
 
 
+MOST_ROWS = 32  # "batch_size must be in [1, 32]"
+
+
 def convert(folder: Path, target: Path, job: workload.Job) -> None:
     """Build the model from a copy of the Hugging Face folder that names an end of text."""
     from onnxruntime_genai.models.builder import create_model, parse_extra_options
@@ -47,7 +50,7 @@ def load(folder: Path, job: workload.Job) -> workload.Loaded:
             yield generator.get_next_tokens().tolist()
 
     size = workload.folder_bytes(folder, "model.onnx*")
-    return workload.Loaded(workload.ticked(steps), size, ("onnxruntime-genai", "onnxruntime", "numpy"))
+    return workload.Loaded(workload.ticked(steps), size, ("onnxruntime-genai", "onnxruntime", "numpy"), MOST_ROWS)
 
 
 if __name__ == "__main__":

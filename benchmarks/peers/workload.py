@@ -58,6 +58,7 @@ class Loaded(NamedTuple):
     decode: Decode
     weights_bytes: int  # as they are read for every token
     packages: tuple[str, ...]
+    most_rows: int | None = None  # larger batches are left out
 
 
 def ticked(steps: Callable[[Prompts, int], Iterable[Sequence[int]]]) -> Decode:
@@ -81,7 +82,7 @@ def prompts(job: Job, rows: int, tokens: int) -> Prompts:
 def measure(loaded: Loaded, job: Job) -> dict[str, Any]:
     """Return medians after a warm-up that does not count, and what the first row of batch 1 said."""
     rates = {}
-    for batch in job.batches:
+    for batch in (size for size in job.batches if size <= (loaded.most_rows or size)):
         asked = prompts(job, batch, job.prompt_tokens)
         timed(loaded, asked, WARM_UP_TOKENS)
         runs = repeated(lambda asked=asked: timed(loaded, asked, job.new_tokens), job)

@@ -28,6 +28,8 @@ import numpy.typing as npt
 
 from gptmodel.errors import UserError
 
+COLDEST = 1e-200  # temperatures below would overflow; at it all but the likeliest weigh 0 already
+
 Ids = npt.NDArray[np.int64]
 Logits = npt.NDArray[np.float32]
 Floats = npt.NDArray[np.float64]
@@ -132,43 +134,35 @@ def choose(
     if sampling.temperature == 0:
         likeliest_B: Ids = scores_BV.argmax(axis=1)
         return likeliest_B
-    with np.errstate(over="ignore"):  # a tiny temperature: all but the likeliest become -inf, as they should
-        weight_BV = np.exp((scores_BV - scores_BV.max(axis=1, keepdims=True)) / sampling.temperature)
-    if 0 < sampling.top_k < weight_BV.shape[1]:
-        weight_BV = _likeliest(weight_BV, sampling.top_k)
-    if sampling.top_p < 1:
-        weight_BV = _nucleus(weight_BV, sampling.top_p)
+    divisor = max(sampling.temperature, COLDEST)
+    weight_BV = np.exp((scores_BV - scores_BV.max(axis=1, keepdims=True)) / divisor)
+    if sampling.top_k or sampling.top_p < 1:
+        weight_BV = _keep_likeliest(weight_BV, sampling)
     mass_BV = weight_BV.cumsum(axis=1)
     chosen_B: Ids = (mass_BV <= uniform_B[:, None] * mass_BV[:, -1:]).sum(axis=1)
     last_B: Ids = weight_BV.shape[1] - 1 - (weight_BV[:, ::-1] > 0).argmax(axis=1)
     return np.minimum(chosen_B, last_B)  # uniform x mass may round up to the whole mass
 
 
-def _likeliest(weight_BV: Floats, k: int) -> Floats:
-    """Return the weights with those outside the k likeliest set to 0; of equals at the edge the lower ids stay."""
-    edge_B1 = -np.partition(-weight_BV, k - 1, axis=1)[:, k - 1 : k]
-    above_BV, equal_BV = weight_BV > edge_B1, weight_BV == edge_B1
-    places_B1 = k - above_BV.sum(axis=1, keepdims=True)
-    return np.where(above_BV | (equal_BV & (equal_BV.cumsum(axis=1) <= places_B1)), weight_BV, 0.0)
+def _keep_likeliest(weight_BV: Floats, sampling: Sampling) -> Floats:
+    """Return the weights with those outside the k likeliest, then outside the nucleus, set to 0.
 
-
-def _nucleus(weight_BV: Floats, top_p: float) -> Floats:
-    """Return the weights with those set to 0 that have `top_p` of the mass or more before them, likeliest first.
-
-    Only candidates are sorted: tokens that weigh less than an equal share of the mass outside the nucleus lie outside.
+    Of equals at the edge the lower ids stay.
     """
-    size = weight_BV.shape[1]
-    total_B1 = weight_BV.sum(axis=1, keepdims=True)
-    candidates = int((weight_BV >= 0.5 * (1 - top_p) / size * total_B1).sum(axis=1).max())  # half: room for rounding
-    some_BK = np.sort(np.argpartition(-weight_BV, min(candidates, size - 1), axis=1)[:, :candidates], axis=1)
-    some_weight_BK = np.take_along_axis(weight_BV, some_BK, axis=1)
-    order_BK = np.argsort(-some_weight_BK, axis=1, kind="stable")
-    sorted_BK = np.take_along_axis(some_weight_BK, order_BK, axis=1)
-    before_BK = sorted_BK.cumsum(axis=1) - sorted_BK
-    sorted_BK[before_BK >= top_p * total_B1] = 0  # the likeliest has nothing before it: it stays
-    kept_BV = np.zeros_like(weight_BV)
-    np.put_along_axis(kept_BV, np.take_along_axis(some_BK, order_BK, axis=1), sorted_BK, axis=1)
-    return kept_BV
+    sorted_BV = -np.sort(-weight_BV, axis=1)
+    if sampling.top_k:
+        sorted_BV[:, sampling.top_k :] = 0
+    mass_BV = sorted_BV.cumsum(axis=1)
+    inside_BV = mass_BV - sorted_BV < sampling.top_p * mass_BV[:, -1:]  # the likeliest has nothing before it
+    if sampling.top_p == 1:
+        inside_BV[:] = True
+    if sampling.top_k:
+        inside_BV[:, sampling.top_k :] = False
+    kept_B = inside_BV.sum(axis=1)
+    edge_B1 = sorted_BV[np.arange(len(kept_B)), kept_B - 1][:, None]
+    equal_BV, above_BV = weight_BV == edge_B1, weight_BV > edge_B1
+    places_B1 = kept_B[:, None] - above_BV.sum(axis=1, keepdims=True)
+    return np.where(above_BV | (equal_BV & (equal_BV.cumsum(axis=1) <= places_B1)), weight_BV, 0.0)
 
 
 def window_start(length: int, context: int) -> int:
