@@ -42,7 +42,7 @@ def _line(row: dict[str, Any]) -> str:
         *(f"{rates[batch]:,.0f}" if batch in rates else "" for batch in ("batch_1", "batch_8", "batch_64")),
         f"{row['first_token_ms']:.0f}",
         f"{row['peak_memory_mb']:,.0f}",
-        f"{row['share_of_bandwidth']['model_size']:.0%}",
+        " / ".join(f"{row['share_of_bandwidth'][kind]:.0%}" for kind in ("memory", "model_size")),
         {"equal": "as torch's"}.get(row.get("greedy_tokens_and_torch", ""), row.get("greedy_tokens_and_torch", "")),
     ]
     return f"| {' | '.join(cells)} |"
