@@ -154,7 +154,7 @@ def _attention(graph: _FastGraph, config: GPTNetwork, layer: int, x_BTC: str) ->
     if config.qk_norm:
         parts = [f"{name}/q", f"{name}/k", f"{name}/v"]
         graph.node("Split", f"{name}/split", qkv[:1], parts, num_outputs=3, axis=-1)
-        qkv = [*(_head_norm(graph, config, f"{name}.{x}_norm", f"{name}/{x}") for x in "qk"), parts[2]]
+        qkv = [*(graph.head_norm(config, f"{name}.{x}_norm", f"{name}/{x}") for x in "qk"), parts[2]]
     cache = [f"past_key.{layer}", f"past_value.{layer}", "last_place", "total_length"]
     rotary = ["rotary_cos", "rotary_sin"] if config.positions == "rotary" else []
     mixed_BTC = graph.fused(
@@ -167,14 +167,6 @@ def _attention(graph: _FastGraph, config: GPTNetwork, layer: int, x_BTC: str) ->
         do_rotary=int(bool(rotary)),
     )
     return graph.linear(f"{name}.out", mixed_BTC)
-
-
-def _head_norm(graph: _FastGraph, config: GPTNetwork, name: str, x_BTC: str) -> str:
-    """RMS-normalise each head by itself."""
-    heads = graph.integers("shape/heads", 0, 0, config.n_head, config.head_size)  # 0 keeps the dimension
-    flat = graph.integers("shape/flat", 0, 0, config.n_embd)
-    x_BTHD = graph.node("Reshape", f"{name}/heads", [x_BTC, heads])
-    return graph.node("Reshape", f"{name}/flat", [graph.norm("rmsnorm", name, x_BTHD), flat])
 
 
 def _mlp(graph: _FastGraph, config: GPTNetwork, layer: int, x_BTC: str) -> str:

@@ -14,6 +14,7 @@ from onnx import helper, numpy_helper
 from gptmodel.errors import UserError
 from gptmodel.gpt import LAYER_NORM_EPS, RMS_NORM_EPS
 from gptmodel.networks import LanguageModel, count_parameters
+from gptmodel.params import GPTNetwork
 
 OPSET, IR_VERSION = 23, 11  # the first opset with Attention; onnxruntime-gpu 1.31 reads opsets to 26 and IR to 13
 MAX_BYTES = 2_000_000_000  # a protobuf message holds less than 2 GiB
@@ -77,6 +78,13 @@ class Graph:
         if f"{name}.bias" in self.weights:
             inputs.append(self.weight(f"{name}.bias"))
         return self.node("LayerNormalization", name, inputs, axis=-1, epsilon=LAYER_NORM_EPS)
+
+    def head_norm(self, config: GPTNetwork, name: str, x_BTC: str) -> str:
+        """Add an RMS normalisation of each head by itself; return its output."""
+        heads = self.integers("shape/heads", 0, 0, config.n_head, config.head_size)  # 0 keeps the dimension
+        flat = self.integers("shape/flat", 0, 0, config.n_embd)
+        x_BTHD = self.node("Reshape", f"{name}/heads", [x_BTC, heads])
+        return self.node("Reshape", f"{name}/flat", [self.norm("rmsnorm", name, x_BTHD), flat])
 
 
 def network_weights(network: LanguageModel) -> Weights:

@@ -120,7 +120,7 @@ def _attention(graph: Graph, config: GPTNetwork, layer: int, x_BTC: str, positio
     q, k, v = f"{name}/q", f"{name}/k", f"{name}/v"
     graph.node("Split", f"{name}/split", [graph.linear(f"{name}.qkv", x_BTC)], [q, k, v], num_outputs=3, axis=-1)
     if config.qk_norm:
-        q, k = _head_norm(graph, config, f"{name}.q_norm", q), _head_norm(graph, config, f"{name}.k_norm", k)
+        q, k = graph.head_norm(config, f"{name}.q_norm", q), graph.head_norm(config, f"{name}.k_norm", k)
     if config.positions == "rotary":
         angles = ["rotary_cos", "rotary_sin", position_BT]
         q = graph.node("RotaryEmbedding", f"{name}/q_rotary", [q, *angles], num_heads=config.n_head)
@@ -134,14 +134,6 @@ def _attention(graph: Graph, config: GPTNetwork, layer: int, x_BTC: str, positio
         kv_num_heads=config.n_head,
     )
     return graph.linear(f"{name}.out", mixed_BTC)
-
-
-def _head_norm(graph: Graph, config: GPTNetwork, name: str, x_BTC: str) -> str:
-    """RMS-normalise each head by itself."""
-    heads = graph.integers("shape/heads", 0, 0, config.n_head, config.head_size)  # 0 keeps the dimension
-    flat = graph.integers("shape/flat", 0, 0, config.n_embd)
-    x_BTHD = graph.node("Reshape", f"{name}/heads", [x_BTC, heads])
-    return graph.node("Reshape", f"{name}/flat", [graph.norm("rmsnorm", name, x_BTHD), flat])
 
 
 def _mlp(graph: Graph, config: GPTNetwork, name: str, x_BTC: str) -> str:
