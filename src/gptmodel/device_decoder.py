@@ -50,9 +50,6 @@ class DeviceDecoder(FastDecoder):
         N is at most `chunk`; the prompt must have been read. `ValueError` as `FastDecoder`.
         """
         buffers, count = self._owned(cache), len(uniform_NB)
-        loop, rehearsed = self._loop, True
-        if loop is None or loop.buffers is not buffers:
-            loop, rehearsed = self._bind(buffers), False
         state: dict[str, Any] = {
             "uniform": np.pad(uniform_NB, ((0, CHUNK - count), (0, 0))),
             "step": 0,
@@ -63,17 +60,22 @@ class DeviceDecoder(FastDecoder):
             "allowed": allowed_V,
             "seen": seen_BV,
         }
-        for _ in range(1 if rehearsed else 2):
-            self._place(buffers, ids_B[:, None], cache.length_B)
-            for name, value in state.items():
-                loop.inputs[name].write(value)
-            for _ in range(count if rehearsed else 1):
-                self._session.run_with_iobinding(buffers.step)
-                self._sampler.run_with_iobinding(loop.choose)
-            rehearsed = True
-        self._loop = loop
+        loop = self._loop
+        if loop is None or loop.buffers is not buffers:
+            loop = self._loop = self._bind(buffers)
+            self._run(loop, ids_B, cache, state, 1)  # a rehearsal: the run below writes over all that it leaves
+        self._run(loop, ids_B, cache, state, count)
         ids_NB: Ids = loop.inputs["tokens"].read()[:count]
         return ids_NB, self._give(buffers, cache.pad_B, cache.length_B + count)
+
+    def _run(self, loop: _Loop, ids_B: Ids, cache: Cache, state: dict[str, Any], count: int) -> None:
+        """Write the state and let model and sampler take `count` steps."""
+        self._place(loop.buffers, ids_B[:, None], cache.length_B)
+        for name, value in state.items():
+            loop.inputs[name].write(value)
+        for _ in range(count):
+            self._session.run_with_iobinding(loop.buffers.step)
+            self._sampler.run_with_iobinding(loop.choose)
 
     def _bind(self, buffers: Buffers) -> _Loop:
         size, vocabulary = buffers.size, self.vocab_size
