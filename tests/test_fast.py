@@ -37,6 +37,22 @@ def test_the_fast_graph_computes_what_torch_computes(kind):
     assert figures.greedy_tokens == figures.greedy_tokens_equal > 10 * CONTEXT
 
 
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_a_runtime_without_the_norm_of_heads_takes_the_definition_in_the_model(precision):
+    known = fast_graph.build(build("modern"), precision)
+    unknown = onnx.ModelProto.FromString(known.SerializeToString())
+    named = [*unknown.functions, *(n for n in unknown.graph.node if n.op_type == fast_graph.HEAD_NORM)]
+    for one in named:
+        setattr(one, "name" if one in unknown.functions else "op_type", "NormOfNoRuntime")
+    assert len(named) == 1 + 2 * build("modern").config.n_layer
+    ids, pad = left_pad([IDS[:CONTEXT].tolist(), IDS[3:9].tolist()])
+    logits = []
+    for each in (known, unknown):
+        decoder = FastDecoder(each.SerializeToString())
+        logits.append(decoder(ids, decoder.empty_cache(pad))[0])
+    assert np.allclose(*logits, atol=1e-5 if precision == "fp32" else 5e-3)
+
+
 @pytest.mark.parametrize("kind", GPT_KINDS)
 @pytest.mark.parametrize("precision", ["int8", "fp16"])
 def test_fewer_bits_cost_little_and_the_cost_is_torchs_own_measure(kind, precision):
