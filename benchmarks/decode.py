@@ -6,9 +6,9 @@
 The weights are random (`peers/weights.py`), the workload is `peers/workload.py`, each peer a script in peers/ that runs
 in a fresh process, and in an environment of its own with pinned versions (`peers/environments.py`). A round runs every
 system once, one after the other, so that whatever else the machine does falls on all; medians over the rounds are
-reported, and how near they come to the physical limit: all weights read once per token at the memory's speed
-(`roofline.py`). A system that cannot run is recorded with the reason. The greedy tokens of the fp32 systems are
-compared with PyTorch's. The result goes to benchmarks/results/decode-DEVICE.json and .png.
+reported, and how near they come to the physical limit: all weights and the cache's keys and values read once per
+token at the memory's speed (`roofline.py`). A system that cannot run is recorded with the reason. The greedy tokens of
+the fp32 systems are compared with PyTorch's. The result goes to benchmarks/results/decode-DEVICE.json and .png.
 """
 
 import argparse
@@ -68,13 +68,12 @@ def measure(system: System, folder: Path, device: str, batches: list[int]) -> Fi
     python, script = environments.interpreter(system.peer, device), environments.HERE / f"{system.peer}.py"
     if isinstance(python, Missing):
         raise python
-    ours = {} if device in PEERS[system.peer].requirements else {"PYTHONPATH": str(ROOT / "src")}
     printed = environments.run(
         [str(python), str(script), str(folder), json.dumps(vars(job))],
         MEASURE_SECONDS,
         OMP_NUM_THREADS=str(system.threads),
         HF_HUB_OFFLINE="1",
-        **ours,
+        PYTHONPATH=str(ROOT / "src"),
     )
     figures: Figures = json.loads(printed.splitlines()[-1])
     return figures
@@ -133,15 +132,22 @@ def bandwidth(megabytes: int, threads: int, device: str) -> float:
     return roofline.read_gb_per_s(megabytes * 1_000_000, threads, device)
 
 
+def cache_mb(row: Figures) -> float:
+    """Return the keys and values that a new token reads in the middle of a run, 2 bytes a number in half precision."""
+    n_layer, _, n_embd, _ = weights.SIZES[row["size"]]
+    width = 2 if row["variant"] in ("fp16", "bf16", "fast-fp16") else 4
+    return 2 * n_layer * n_embd * width * (Job.prompt_tokens + Job.new_tokens / 2) / 1e6
+
+
 def limits(row: Figures, device: str) -> Figures:
-    """Return the weights that batch 1 reads per second, as a share of two bandwidths (see `roofline`)."""
+    """Return what batch 1 reads per second (weights and cache), as a share of two bandwidths (see `roofline`)."""
     if "batch_1" not in row["tokens_per_second"]:
         return {}
-    gb_per_s = row["tokens_per_second"]["batch_1"] * row["weights_mb"] / 1000
+    gb_per_s = row["tokens_per_second"]["batch_1"] * (row["weights_mb"] + cache_mb(row)) / 1000
     sizes = {"memory": roofline.far_bytes() // 1_000_000, "model_size": max(1, round(row["weights_mb"]))}
     measured = {kind: bandwidth(size, row["threads"], device) for kind, size in sizes.items()}
     return {
-        "weights_gb_per_s": gb_per_s,
+        "read_gb_per_s": gb_per_s,
         "bandwidth_gb_per_s": measured,
         "share_of_bandwidth": {kind: gb_per_s / rate for kind, rate in measured.items()},
     }

@@ -4,7 +4,7 @@
 
 Two figures: an array far larger than the last-level cache, and one of a model's size, which may stay in the caches
 from one token to the next. Each is the fastest of several passes of torch's sum and of a product with itself, on
-threads as asked. Left out on purpose: writes, latency, the cache's keys and values (which decoding reads too).
+threads as asked. Left out on purpose: writes, latency.
 """
 
 import argparse

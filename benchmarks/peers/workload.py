@@ -1,4 +1,4 @@
-"""What every peer is asked to do, and how it is timed: numpy only, for a peer's environment has nothing of ours.
+"""What every peer is asked to do. It needs numpy, and of ours only what times it: `gptmodel.timing`.
 
 A peer script holds `load`, which returns a `Loaded`, and where the peer has a file format of its own `convert`, and
 ends in `main(load, convert)`. It runs as
@@ -16,11 +16,8 @@ prompts are random, the same for every peer.
 import contextlib
 import json
 import platform
-import resource
-import statistics
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -29,10 +26,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-WARM_UP_TOKENS, GREEDY_TOKENS = 8, 32
+from gptmodel.timing import Decode, Prompts, first_token_seconds, peak_memory_bytes, tokens_per_second
 
-Prompts = list[list[int]]
-Decode = Callable[[Prompts, int, Callable[[], None]], Sequence[Sequence[int]]]  # prompts, new tokens, tick
+WARM_UP_TOKENS, GREEDY_TOKENS = 8, 32
 
 
 @dataclass(frozen=True)
@@ -81,15 +77,16 @@ def prompts(job: Job, rows: int, tokens: int) -> Prompts:
 
 def measure(loaded: Loaded, job: Job) -> dict[str, Any]:
     """Return medians after a warm-up that does not count, and what the first row of batch 1 said."""
-    rates = {}
-    for batch in (size for size in job.batches if size <= (loaded.most_rows or size)):
-        asked = prompts(job, batch, job.prompt_tokens)
-        timed(loaded, asked, WARM_UP_TOKENS)
-        runs = repeated(lambda asked=asked: timed(loaded, asked, job.new_tokens), job)
-        rates[f"batch_{batch}"] = statistics.median(batch * (job.new_tokens - 1) / rest for _, rest in runs)
-    asked = prompts(job, 1, job.first_token_prompt)
-    timed(loaded, asked, 1)
-    first = statistics.median(first for first, _ in repeated(lambda: timed(loaded, asked, 1), job))
+    rates = {
+        f"batch_{rows}": tokens_per_second(
+            *(loaded.decode, prompts(job, rows, job.prompt_tokens), job.new_tokens),
+            *(job.repeats, WARM_UP_TOKENS, job.seconds),
+        )
+        for rows in job.batches
+        if rows <= (loaded.most_rows or rows)
+    }
+    [asked] = prompts(job, 1, job.first_token_prompt)
+    first = first_token_seconds(loaded.decode, asked, job.repeats, job.seconds)
     said = loaded.decode(prompts(job, 1, job.prompt_tokens), GREEDY_TOKENS, lambda: None)[0]
     return {
         "tokens_per_second": rates,
@@ -99,32 +96,6 @@ def measure(loaded: Loaded, job: Job) -> dict[str, Any]:
         "versions": {"python": platform.python_version(), **versions(loaded.packages)},
         "greedy_tokens": [int(token) for token in said],
     }
-
-
-def timed(loaded: Loaded, asked: Prompts, new_tokens: int) -> tuple[float, float]:
-    """Return the seconds to the first new token, and from there to the last."""
-    ticks = [time.perf_counter()]
-    rows = loaded.decode(asked, new_tokens, lambda: ticks.append(time.perf_counter()))
-    if len(ticks) != new_tokens + 1 or any(len(row) != new_tokens for row in rows):
-        raise ValueError(f"{new_tokens} new tokens were asked for: {len(ticks) - 1} steps, rows of {len(rows[0])}")
-    return ticks[1] - ticks[0], ticks[-1] - ticks[1]
-
-
-def repeated(run: Callable[[], tuple[float, float]], job: Job) -> list[tuple[float, float]]:
-    """Run at least once, then until the repeats or the seconds are spent."""
-    runs = [run()]
-    while len(runs) < job.repeats and sum(map(sum, runs)) < job.seconds:
-        runs.append(run())
-    return runs
-
-
-def peak_memory_bytes() -> int:
-    """Return the most resident memory of this process; on Linux not from getrusage, which begins with the parent's."""
-    status = Path("/proc/self/status")
-    if status.exists():
-        lines = dict(line.split(":", 1) for line in status.read_text().splitlines())
-        return 1024 * int(lines["VmHWM"].split()[0])
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def versions(packages: Sequence[str]) -> dict[str, str]:

@@ -16,6 +16,7 @@ import statistics
 import subprocess
 import sys
 import time
+from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -27,6 +28,7 @@ from gptmodel import variants
 from gptmodel.bundle import Bundle, read_info
 from gptmodel.decoding import ChunkDecoder, Decoder, Ids, Logits, Sampling, generate, sample_rng
 from gptmodel.errors import one_line_errors
+from gptmodel.timing import Prompts, first_token_seconds, peak_memory_bytes, tokens_per_second
 
 SAMPLING = Sampling(temperature=0.8, top_p=0.95)  # the command line's defaults: sorting the vocabulary is paid for
 
@@ -104,55 +106,37 @@ def measure_here(bundle: Path, workload: Workload, graph: str) -> dict[str, Any]
     load_seconds = time.perf_counter() - started
     decoder = _TimedChunks(loaded.decoder) if isinstance(loaded.decoder, ChunkDecoder) else _Timed(loaded.decoder)
     prompt = np.random.default_rng(0).integers(0, decoder.vocab_size, workload.prompt_tokens).tolist()
-    first_seconds = _median(lambda: _run(decoder, [prompt], 1)[0], workload.repeats)
-    rates, host_shares = {}, {}
+    rates, shares = {}, defaultdict[str, list[float]](list)
+
+    def decode(prompts: Prompts, new_tokens: int, tick: Callable[[], None]) -> list[Ids]:
+        columns: list[Ids] = []
+        rngs = [sample_rng(0, row) for row in range(len(prompts))]
+        for ids_B in generate(decoder, prompts, new_tokens, SAMPLING, rngs):
+            tick()
+            if not columns:
+                first, decoder.seconds = time.perf_counter(), 0.0  # the prompt does not count
+            columns.append(ids_B)
+        if new_tokens > 1:
+            shares[f"batch_{len(prompts)}"].append(1 - decoder.seconds / (time.perf_counter() - first))
+        return list(np.stack(columns, axis=1))
+
+    first_seconds = first_token_seconds(decode, prompt, workload.repeats)
     for size in workload.batch_sizes:
-        runs = [_run(decoder, [prompt] * size, workload.new_tokens) for _ in range(workload.repeats + 1)][1:]
-        rates[f"batch_{size}"] = statistics.median(size * (workload.new_tokens - 1) / rest for _, rest, _ in runs)
-        host_shares[f"batch_{size}"] = statistics.median(1 - inside / rest for _, rest, inside in runs)
+        rates[f"batch_{size}"] = tokens_per_second(
+            decode, [prompt] * size, workload.new_tokens, workload.repeats, warm_up=workload.new_tokens
+        )
     return {
         "graph": graph,
         "load_ms": 1000 * load_seconds,
         "first_token_latency_ms": 1000 * first_seconds,
         "tokens_per_second": rates,
-        "host_share": host_shares,
-        "peak_memory_mb": _peak_memory_bytes() / 1e6,
+        "host_share": {batch: statistics.median(runs[1:]) for batch, runs in shares.items()},
+        "peak_memory_mb": peak_memory_bytes() / 1e6,
         "parameters": loaded.info.parameters,
         "model_mb": (bundle / variants.GRAPHS[graph].file).stat().st_size / 1e6,
         "workload": asdict(workload) | {"sampling": asdict(SAMPLING)},
         "machine": _machine() | {"device": loaded.place, "threads": loaded.threads},
     }
-
-
-def _run(decoder: _Timed, prompts: list[list[int]], new_tokens: int) -> tuple[float, float, float]:
-    """Generate once; return the seconds to the first token, of the rest, and of the rest inside the decoder."""
-    rngs = [sample_rng(0, row) for row in range(len(prompts))]
-    started = time.perf_counter()
-    tokens = generate(decoder, prompts, new_tokens, SAMPLING, rngs)
-    next(tokens)
-    first, decoder.seconds = time.perf_counter(), 0.0
-    for _ in tokens:
-        pass
-    return first - started, time.perf_counter() - first, decoder.seconds
-
-
-def _median(run: Callable[[], float], repeats: int) -> float:
-    return statistics.median([run() for _ in range(repeats + 1)][1:])
-
-
-def _peak_memory_bytes() -> int:
-    """The most resident memory this process ever had.
-
-    On Linux from VmHWM: getrusage's figure begins with that of the process that started this one.
-    """
-    status = Path("/proc/self/status")
-    if status.exists():
-        lines = dict(line.split(":", 1) for line in status.read_text().splitlines())
-        return 1024 * int(lines["VmHWM"].split()[0])
-    import resource
-
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else 1024 * peak
 
 
 def _machine() -> dict[str, Any]:
