@@ -1,33 +1,64 @@
-"""What counting alone pays for the last part of a text: Kneser-Ney over characters, order by order.
+"""What counting alone pays for a text: uniform, unigram, bigram, then Kneser-Ney over characters, order by order.
 
-    python benchmarks/floors.py TEXT [--orders 2-8] [--share 0.9]
+    python benchmarks/floors.py TEXT [--share 0.9] [--orders 2-8] [--bigram-network]
+    python benchmarks/floors.py COUNTED CHARGED --name NAME
 
-The first share of the characters, by position, is counted; the rest is charged, every character of it, and one that
-the first part lacks also pays for its name. The text is taken as it stands: no cleaning. A peer for any network that
-is trained and scored on the same two parts. The result goes to benchmarks/results/floors-NAME.json, NAME being that
-of the text without its ending.
+The first share of the characters of TEXT, by position, is counted; the rest is charged, every character of it, and one
+that the first part lacks also pays for its name. Two texts are counted and charged whole. Texts are taken as they
+stand: no cleaning. A peer for any network that is trained and scored on the same two parts.
+
+--bigram-network: the bigram network of params.yaml is trained on the first part and its last weights are charged for
+the other one: what it learns by gradient must cost what the counted bigram does.
+
+The result goes to benchmarks/results/floors-NAME.json, NAME being that of TEXT without its ending if none is given.
 """
 
 import argparse
 import time
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
+from itertools import chain
 from pathlib import Path
+from typing import Any
 
-from environment import RESULTS, environment
+import torch
+from environment import RESULTS, ROOT, environment, processor
+from scratch import trainer
 
-from gptmodel import files
+from gptmodel import files, ladder, params
+from gptmodel.batches import Ids
 from gptmodel.encoding import encode_split
 from gptmodel.errors import UserError, one_line_errors
-from gptmodel.evaluation import Score, unknown_nats
-from gptmodel.kneser_ney import kneser_ney_nats
+from gptmodel.evaluation import Score, total_nats
+from gptmodel.numerics import Numerics
+from gptmodel.surprisal import naming_nats
 from gptmodel.textfiles import read_text
 from gptmodel.tokenizer import fit_char
 
 
 @dataclass(frozen=True)
-class Floor:
-    """What one order pays for a character, and how long counting and charging took."""
+class Parts:
+    """A text to count and one to charge, as ids of the characters of the first."""
 
+    train_ids: Ids
+    ids: Ids
+    rest: str
+    vocab_size: int
+    unknown_id: int | None
+
+    @classmethod
+    def of(cls, train: str, rest: str) -> "Parts":
+        """Encode both."""
+        tokenizer = fit_char(train, min_count=1)
+        train_ids, ids = encode_split(tokenizer, train, "counted"), encode_split(tokenizer, rest, "charged")
+        return cls(train_ids, ids, rest, tokenizer.vocab_size, tokenizer.unknown_id)
+
+
+@dataclass(frozen=True)
+class Floor:
+    """What one way of counting pays for a character, and how long counting and charging took."""
+
+    name: str
     order: int
     nats_per_char: float
     bits_per_char: float
@@ -35,27 +66,70 @@ class Floor:
 
 
 def floors(train: str, rest: str, orders: range) -> list[Floor]:
-    """Count `train` and charge `rest` at each order."""
-    tokenizer = fit_char(train, min_count=1)
-    train_ids, ids = encode_split(tokenizer, train, "counted"), encode_split(tokenizer, rest, "charged")
-    naming = unknown_nats(ids, tokenizer.unknown_id)
-    found = []
-    for order in orders:
+    """Count `train` and charge `rest`, Kneser-Ney at each order."""
+    parts = Parts.of(train, rest)
+    return charged(parts, ladder.kneser_ney(parts.train_ids, parts.vocab_size, orders))
+
+
+def charged(parts: Parts, rungs: Iterable[ladder.Rung]) -> list[Floor]:
+    """Return what each rung pays; a rung is counted when it is asked for."""
+    found, started = [], time.perf_counter()
+    for rung in rungs:
+        score = Score.of(float(rung.nats(parts.ids, parts.unknown_id).sum()), len(parts.ids), parts.rest)
+        seconds = time.perf_counter() - started
+        found.append(Floor(rung.name, rung.order, score.loss_nats, score.bits_per_char, seconds))
         started = time.perf_counter()
-        nats = kneser_ney_nats(train_ids, ids, tokenizer.vocab_size, order) + naming
-        score = Score.of(nats, len(ids), rest)
-        found.append(Floor(order, score.loss_nats, score.bits_per_char, time.perf_counter() - started))
     return found
 
 
-def parts(text: str, share: float, name: str) -> tuple[str, str]:
+def bigram_network(parts: Parts, counted: Floor) -> dict[str, Any]:
+    """Train the first bigram network of params.yaml; return what it pays, beside the counted bigram."""
+    settings = params.load(ROOT / "params.yaml")
+    config = next((each for each in settings.models.values() if each.network == "bigram"), None)
+    if config is None:
+        raise UserError("params.yaml has no model with network: bigram: add one, or leave --bigram-network out")
+    device = torch.device("cpu")
+    numerics = Numerics(device.type, "float32", "eager", torch.get_num_threads())
+    splits = {"train": parts.train_ids, "validation": parts.ids}
+    training = trainer(config, splits, parts.vocab_size, settings.seed, numerics)
+    started = time.perf_counter()
+    steps = list(training.run())
+    nats = total_nats(training.network, parts.ids, device) + naming_nats(parts.ids, parts.unknown_id).sum()
+    score = Score.of(nats, len(parts.ids), parts.rest)
+    return {
+        "nats_per_char": score.loss_nats,
+        "bits_per_char": score.bits_per_char,
+        "above_counted_bigram_nats": score.loss_nats - counted.nats_per_char,
+        "tokens": steps[-1].tokens,
+        "seconds": time.perf_counter() - started,
+        "seed": settings.seed,
+        "parameters": config.model_dump(mode="json"),
+    }
+
+
+def texts(asked: argparse.Namespace) -> tuple[str, str, dict[str, Any]]:
+    """Return the text to count, the one to charge, and what they are for the record."""
+    paths = [asked.text, asked.charged or asked.text]
+    if asked.charged:
+        train, rest = (read_text(path).text for path in paths)
+    else:
+        train, rest = cut(read_text(asked.text).text, asked.share, asked.text.name)
+    facts = [
+        {"file": path.name, "sha256": files.sha256(path), "characters": len(text)}
+        for path, text in zip(paths, (train, rest), strict=True)
+    ]
+    share = {} if asked.charged else {"share": asked.share}
+    return train, rest, {**share, "counted": facts[0], "charged": facts[1], "distinct_characters": len(set(train))}
+
+
+def cut(text: str, share: float, name: str) -> tuple[str, str]:
     """Cut the text by position; both parts hold something."""
-    cut = int(share * len(text))
-    if not 0 < cut < len(text):
+    place = int(share * len(text))
+    if not 0 < place < len(text):
         raise UserError(
             f"--share {share:g} of {name} leaves a part empty: use a share between 0 and 1 or a longer text"
         )
-    return text[:cut], text[cut:]
+    return text[:place], text[place:]
 
 
 def order_range(asked: str) -> range:
@@ -74,29 +148,31 @@ def main() -> None:
     """Count, print and record."""
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("text", type=Path)
+    arguments.add_argument("charged", type=Path, nargs="?")
     arguments.add_argument("--orders", default="2-8")
     arguments.add_argument("--share", type=float, default=0.9)
+    arguments.add_argument("--bigram-network", action="store_true")
+    arguments.add_argument("--name", help="of the result, instead of the text's")
     asked = arguments.parse_args()
     with one_line_errors():
         orders = order_range(asked.orders)
-        train, rest = parts(read_text(asked.text).text, asked.share, asked.text.name)
-        found = floors(train, rest, orders)
-        print("order  nats/char  bits/char  seconds")
+        train, rest, facts = texts(asked)
+        parts = Parts.of(train, rest)
+        simple = ladder.simple(parts.train_ids, parts.vocab_size)
+        found = charged(parts, chain(simple, ladder.kneser_ney(parts.train_ids, parts.vocab_size, orders)))
+        print("counts        nats/char  bits/char  seconds")
         for floor in found:
-            print(f"{floor.order:5}  {floor.nats_per_char:9.4f}  {floor.bits_per_char:9.4f}  {floor.seconds:7.2f}")
-        result = {
-            "floors": [asdict(floor) for floor in found],
-            "text": {
-                "file": asked.text.name,
-                "sha256": files.sha256(asked.text),
-                "share": asked.share,
-                "characters_counted": len(train),
-                "characters_charged": len(rest),
-                "distinct_characters_counted": len(set(train)),
-            },
-            **environment("numpy", "tokenizers"),
-        }
-        files.write_json(RESULTS / f"floors-{asked.text.stem}.json", result)
+            print(f"{floor.name:12}  {floor.nats_per_char:9.4f}  {floor.bits_per_char:9.4f}  {floor.seconds:7.2f}")
+        result: dict[str, Any] = {"floors": [asdict(floor) for floor in found], "text": facts}
+        if asked.bigram_network:
+            learned = bigram_network(parts, found[2])
+            result["bigram_network"] = learned
+            print(
+                f"bigram network: {learned['nats_per_char']:.4f} nats/char after {learned['tokens']:,} tokens, "
+                f"{learned['above_counted_bigram_nats']:+.4f} from the counted bigram, {learned['seconds']:.1f} s"
+            )
+        result |= environment("numpy", "tokenizers", "torch", **processor(), torch_threads=torch.get_num_threads())
+        files.write_json(RESULTS / f"floors-{asked.name or asked.text.stem}.json", result)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gptmodel import evaluation
-from gptmodel.evaluation import Score, total_nats, unknown_nats
+from gptmodel.evaluation import Score, sliding_nats, token_nats, total_nats
+from gptmodel.surprisal import naming_nats
 from tests.networks_for_tests import CONFIGS, CONTEXT, VOCAB_SIZE, build
 
 CPU = torch.device("cpu")
@@ -27,6 +28,33 @@ def test_every_token_is_charged_exactly_once(kind: str, length: int, monkeypatch
             logits, _ = network(ids[start:place].unsqueeze(0))
             by_hand -= float(logits[0, -1].log_softmax(-1)[ids[place]])
     assert total_nats(network, IDS[:length], CPU) == pytest.approx(by_hand, rel=1e-5)
+
+
+@pytest.mark.parametrize("kind", list(CONFIGS))
+@pytest.mark.parametrize("length", [1, 2, CONTEXT, CONTEXT + 1, CONTEXT + 2, 3 * CONTEXT + 4, 50])
+@pytest.mark.parametrize("stride", [None, 1, 5, CONTEXT // 2, CONTEXT])
+def test_each_token_costs_what_its_window_says(
+    kind: str, length: int, stride: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Against a loop over tokens: each is predicted in the first window that reaches it."""
+    monkeypatch.setattr(evaluation, "LOGITS_PER_BATCH", 3 * CONTEXT * VOCAB_SIZE)
+    network, ids = build(kind).train(), torch.from_numpy(IDS[:length].astype(np.int64))
+    apart, by_hand = stride or CONTEXT, [math.log(VOCAB_SIZE)]
+    with torch.inference_mode():
+        for place in range(1, length):
+            start = next(start for start in range(0, length, apart) if place <= start + CONTEXT)
+            assert place - start > (CONTEXT - apart if place > CONTEXT else 0)
+            logits, _ = network.eval()(ids[start:place].unsqueeze(0))
+            by_hand.append(-float(logits[0, -1].log_softmax(-1)[ids[place]]))
+    network.train()
+    costs = token_nats(network, IDS[:length], CPU, stride)
+    assert network.training
+    assert costs.dtype == np.float64
+    assert costs == pytest.approx(by_hand, rel=1e-4, abs=1e-5)
+    if stride is None:
+        assert costs.sum() == pytest.approx(total_nats(network, IDS[:length], CPU), rel=1e-12)
+    if stride == CONTEXT // 2:
+        assert costs.sum() == sliding_nats(network, IDS[:length], CPU)
 
 
 @settings(max_examples=25, deadline=None)
@@ -66,9 +94,8 @@ def test_evaluation_restores_the_mode_and_draws_no_dropout() -> None:
 
 def test_unknown_characters_are_paid_for() -> None:
     ids = np.array([0, 3, 0, 5], dtype=np.uint16)
-    assert unknown_nats(ids, None) == 0
-    assert unknown_nats(ids, 0) == pytest.approx(2 * math.log(1_112_064))
-    assert unknown_nats(ids, 1) == 0
+    assert naming_nats(ids, None).tolist() == [0] * 4
+    assert naming_nats(ids, 0) == pytest.approx([math.log(1_112_064), 0, math.log(1_112_064), 0])
 
 
 def test_levels_compare_by_the_text_not_by_the_token() -> None:

@@ -17,11 +17,11 @@ from torch import Tensor
 from gptmodel import checkpoint, files, networks, samples
 from gptmodel.dataset import Dataset
 from gptmodel.decoding import Sampling
-from gptmodel.evaluation import unknown_nats
 from gptmodel.experiment import Experiment
 from gptmodel.mlflow_run import Run
 from gptmodel.networks import LanguageModel
 from gptmodel.params import Timeline
+from gptmodel.surprisal import naming_nats
 from gptmodel.torch_decoder import TorchDecoder
 from gptmodel.training import Evaluation
 
@@ -94,7 +94,7 @@ class Journal:
     def _row(self, evaluation: Evaluation) -> dict[str, Any]:
         """Return one line of history.csv; bits are per character of the text, all characters charged."""
         ids = self.data.ids["validation"]
-        nats = evaluation.validation_nats + unknown_nats(ids, self.data.tokenizer.unknown_id)
+        nats = evaluation.validation_nats + float(naming_nats(ids, self.data.tokenizer.unknown_id).sum())
         train_nats_per_char = evaluation.train_loss_nats / self.data.characters_per_token("train")
         return {
             "step": evaluation.step,
