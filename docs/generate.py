@@ -24,8 +24,8 @@ HEAD = """# Every parameter
 
 Generated from `src/gptmodel/params.py` by `make docs`; the values are those of `params.yaml`.
 Types are strict: an unknown key or an impossible combination is refused in one line before anything runs.
-Each entry of `models:` becomes its own stages `train@NAME`, `evaluate@NAME`, `export@NAME` and `benchmark@NAME`; add,
-remove or copy entries freely.
+Each entry of `models:` becomes its own stages `train@NAME`, `evaluate@NAME`, `explain@NAME`, `export@NAME` and
+`benchmark@NAME`; add, remove or copy entries freely.
 """
 
 
@@ -37,12 +37,15 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "tokenizers.char": params.CharTokenizer,
     "tokenizers.word": params.WordTokenizer,
     "tokenizers.bpe": params.BpeTokenizer,
+    "ladder": params.Ladder,
     "models.gpt-char": params.GPTVariant,
     "models.bigram-char": params.BigramVariant,
     "engine": params.Engine,
     "resume": params.Resume,
     "timeline": params.Timeline,
     "samples": params.Samples,
+    "evaluation": params.Evaluation,
+    "sight": params.Sight,
     "export": params.Export,
     "benchmark": params.Benchmark,
 }

@@ -1,7 +1,8 @@
-"""Stage evaluate@VARIANT: models/VARIANT/checkpoint and the text -> metrics.json, samples.json, samples.md."""
+"""Stage evaluate@VARIANT: models/VARIANT/checkpoint and the text -> metrics, surprisal, breakdown, samples, novelty."""
 
-from gptmodel import checkpoint, devices, files, params, samples, scores, tracking
+from gptmodel import checkpoint, devices, files, leaks, novelty, params, samples, scores, tracking
 from gptmodel.dataset import Dataset
+from gptmodel.encoding import read_splits
 from gptmodel.errors import one_line_errors
 from gptmodel.torch_decoder import TorchDecoder
 from pipelines import layout
@@ -13,19 +14,26 @@ def main() -> None:
         settings, folder = params.load(layout.PARAMS), layout.MODELS / layout.variant()
         device = devices.pick(settings.device)
         network, meta = checkpoint.load(folder / "checkpoint", device)
-        data = Dataset.read(layout.TOKENS / meta.level)
+        data, texts = Dataset.read(layout.TOKENS / meta.level), read_splits(layout.CLEAN)
+        leaks.check_causal(network, data.ids["train"], device)
+        leaks.check_tokenizer(data.tokenizer, texts["train"], settings.tokenizers)
         with tracking.run(**meta.identity(), stage="evaluate") as run:
-            metrics = {"best_step": meta.best_step, **scores.score(network, data, layout.CLEAN, device)}
+            scored = scores.score(network, data, texts, device, settings.evaluation.dynamic_rate)
+            metrics = {"best_step": meta.best_step, **scored.metrics}
             written = samples.write_all(TorchDecoder(network), data.tokenizer, settings.samples, settings.seed)
+            new = novelty.assess(written, texts["train"], texts["test"] or texts["validation"], meta.language)
             markdown = "\n".join(sample.markdown() for sample in written)
+            scored.costs.write(folder / "surprisal.npz")
+            files.write_json(folder / "breakdown.json", scored.breakdown)
+            files.write_json(folder / "novelty.json", new)
             files.write_json(folder / "samples.json", [sample.as_dict() for sample in written])
             files.write_text(folder / "samples.md", markdown)
             files.write_json(folder / "metrics.json", metrics)
             summary = f"{meta.corpus['title']}, {meta.level} level: {scores.summary(metrics)}"
-            print(f"{meta.variant}: {summary}")
-            run.log_metrics(metrics)
-            run.log_file(folder / "samples.md")
-            run.log_file(folder / "metrics.json")
+            print("\n".join([f"{meta.variant}: {summary}", *new["warnings"]]))
+            run.log_metrics({**metrics, "novelty": new["samples"], "held_out": new["held_out"]})
+            for name in ("surprisal.npz", "breakdown.json", "novelty.json", "samples.md", "metrics.json"):
+                run.log_file(folder / name)
             run.set_note(f"{summary}\n\n{markdown}")
 
 

@@ -10,6 +10,7 @@ CATALOG = Path("data/catalog.yaml")
 RAW = Path("data/raw")
 CLEAN = Path("data/clean")
 TOKENS = Path("data/tokens")
+LADDER = Path("data/ladder")
 MODELS = Path("models")
 REPORTS = Path("reports")
 

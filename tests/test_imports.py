@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from gptmodel import compare
 from pipelines import layout
 from tests.closure import PLACES, ROOT, closure, code_deps, imports, is_code
 
@@ -16,6 +17,8 @@ STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages
 RUNTIME = {"numpy", "tokenizers", "typer", "rich", "onnxruntime"}
 TORCH_FREE = ["tokenizer", "cleaning", "catalog", "splits", "decoding", "generation", "bundle", "cli", "latency"]
 TORCH_FREE += ["onnx_session", "onnx_decoder", "fast_decoder", "device_decoder", "variants"]
+TORCH_FREE += ["surprisal", "bootstrap", "breakdown", "ladder", "copies", "lexicon", "novelty", "compare", "page"]
+ASSETS = "src/gptmodel/page_assets"  # what the report stage reads beside its code
 
 
 def outside(file: Path) -> set[str]:
@@ -106,13 +109,19 @@ def test_nothing_hides_an_error_and_nothing_is_pickled(path: Path) -> None:
 
 
 def test_the_stages_paths_are_those_of_dvc_yaml() -> None:
-    named = [layout.PARAMS, layout.CATALOG, layout.RAW, layout.CLEAN, layout.TOKENS, layout.MODELS, layout.REPORTS]
+    named = [layout.PARAMS, layout.CATALOG, layout.RAW, layout.CLEAN, layout.TOKENS]
+    named += [layout.LADDER, layout.MODELS, layout.REPORTS]
     written = set()
     for entry in STAGES.values():
         stage = entry.get("do", entry)
         paths = [*stage["deps"], *stage.get("outs", []), *stage.get("metrics", [])]
         written |= {path if isinstance(path, str) else next(iter(path)) for path in paths}
-    data = {path for path in written if not is_code(path)} - {"data/own"}
+    data = {path for path in written if not is_code(path)} - {"data/own", ASSETS}
     assert all(any(Path(path).is_relative_to(place) for place in named) for path in data)
     for place in set(named) - {layout.PARAMS}:  # DVC reads params.yaml by itself
         assert any(Path(path).is_relative_to(place) for path in data)
+
+
+def test_the_command_line_looks_where_the_stages_write() -> None:
+    assert compare.MODELS == layout.MODELS
+    assert compare.LADDER == layout.LADDER

@@ -15,6 +15,7 @@ import pandas as pd
 import pytest
 import yaml
 
+from gptmodel.surprisal import CharacterCosts
 from tests.closure import ROOT
 
 MODELS = ["bigram-char", "classic-char", "gpt-word", "gpt-bpe"]
@@ -118,6 +119,10 @@ def test_every_output_is_there_and_git_sees_only_what_it_should(project: Project
             "timeline.md",
             "training.json",
             "metrics.json",
+            "surprisal.npz",
+            "breakdown.json",
+            "novelty.json",
+            "sight.json",
             "samples.json",
             "samples.md",
             "benchmark.json",
@@ -164,6 +169,38 @@ def test_the_networks_learned_and_every_character_is_charged(project: Project) -
         assert metrics["best_step"] == history.loc[history["validation_bits_per_char"].idxmin(), "step"]
     trained = project.json("models/bigram-char/metrics.json")["validation"]
     assert trained["bits_per_char"] < trained["unigram_bits_per_char"]
+
+
+def test_the_parts_of_the_evaluation_are_those_of_the_whole(project: Project) -> None:
+    ladder = project.json("data/ladder/ladder.json")
+    assert min(ladder["splits"]["validation"], key=lambda rung: rung["bits_per_char"])["name"] == ladder["best"]
+    for name in MODELS:
+        metrics = project.json(f"models/{name}/metrics.json")["test"]
+        costs = CharacterCosts.read(project.root / "models" / name / "surprisal.npz")
+        assert costs.nats["test"].sum(dtype=float) / np.log(2) / metrics["characters"] == pytest.approx(
+            metrics["bits_per_char"], rel=1e-5
+        )
+        assert metrics["bits_per_char_low"] < metrics["bits_per_char"] < metrics["bits_per_char_high"]
+        parts = project.json(f"models/{name}/breakdown.json")
+        assert parts["split"] == "test"
+        assert sum(part["share_of_bits"] for part in parts["by_class"]) == pytest.approx(1)
+        written = project.json(f"models/{name}/novelty.json")
+        assert len(written["per_sample"]) == len(project.json(f"models/{name}/samples.json"))
+        assert written["samples"]["words"] > 0
+
+
+def test_the_page_holds_every_model_and_asks_for_nothing(project: Project) -> None:
+    page = (project.root / "reports" / "index.html").read_text(encoding="utf-8")
+    assert len(page) < 3_000_000
+    assert all(f'"name":"{name}"' in page.replace('": "', '":"') for name in MODELS)
+    assert "http" not in page.replace("http://www.w3.org/2000/svg", "")
+
+
+def test_two_models_are_compared_from_the_command_line(project: Project) -> None:
+    told = project.run("gptmodel", "compare", MODELS[0], "ladder", "--json").stdout
+    better = json.loads(told)["pairs"][0]
+    assert {better["a"], better["b"]} == {MODELS[0], "ladder"}
+    assert better["low"] <= better["bits_per_char"] <= better["high"]
 
 
 def test_the_splits_are_the_cleaned_text(project: Project) -> None:
@@ -232,7 +269,7 @@ def test_mlflow_has_one_finished_run_per_model(project: Project) -> None:
         assert sorted(runs) == sorted(MODELS)
         for name, run in runs.items():
             tags = dict(store.execute("select key, value from tags where run_uuid = ?", [run]).fetchall())
-            for stage in ("train", "evaluate", "export", "benchmark", "report"):
+            for stage in ("train", "evaluate", "explain", "export", "benchmark", "report"):
                 assert tags[f"stage.{stage}"] == "finished"
             assert tags["fingerprint"] == project.json(f"models/{name}/checkpoint/meta.json")["fingerprint"]
             latest = dict(store.execute("select key, value from latest_metrics where run_uuid = ?", [run]).fetchall())

@@ -12,7 +12,9 @@ def write(folder: Path, test: float | None, validation: float) -> report.Result:
     """Write what the stages write about one variant, with plausible figures, and read it back."""
 
     def score(bits: float) -> dict[str, float]:
-        rest = {"bits_per_byte": bits * 0.95, "loss_nats": bits, "word_perplexity": 2 ** (6 * bits)}
+        rest = {f"{kind}_bits_per_char": bits - 0.1 for kind in ("sliding", "dynamic")}
+        rest |= {"bits_per_char_low": bits - 0.05, "bits_per_char_high": bits + 0.05}
+        rest |= {"bits_per_byte": bits * 0.95, "loss_nats": bits, "word_perplexity": 2 ** (6 * bits)}
         return {"bits_per_char": bits, **rest, "unigram_bits_per_char": 4.4, "bigram_bits_per_char": 3.4}
 
     folder.mkdir()
@@ -24,6 +26,11 @@ def write(folder: Path, test: float | None, validation: float) -> report.Result:
     (folder / "benchmark.json").write_text(
         json.dumps({"first_token_latency_ms": 2, "tokens_per_second": {"batch_1": 900.5}})
     )
+    by_position = [
+        {"position": 1, "to": 1, "bits_per_char": 4.0},
+        {"position": 5, "to": 8, "bits_per_char": validation},
+    ]
+    (folder / "breakdown.json").write_text(json.dumps({"split": "test", "by_position": by_position}))
     sample = {"prompt": "Il était ", "text": "une fois\nun roi", "temperature": 0.8, "seed": 1}
     (folder / "samples.json").write_text(json.dumps([sample]))
     pd.DataFrame(
@@ -49,7 +56,7 @@ def test_the_best_model_on_test_comes_first_beside_its_floors(tmp_path: Path) ->
     lines = report.markdown_table(table).splitlines()
     assert len(lines) == 4
     assert len({line.count("|") for line in lines}) == 1
-    assert "| b | 1,000 | 2.200 | **2.250** |" in lines[2]
+    assert "| b | 1,000 | 2.200 | **2.250** | 2.200 | 2.300 |" in lines[2]
     assert lines[0].endswith("| trained in (min:s) | training tokens/s | ONNX tokens/s |")
     assert lines[2].endswith("| 7:05 | 12,345 | 900 |")
 
@@ -68,6 +75,7 @@ def test_curves_and_gallery_hold_every_model(tmp_path: Path) -> None:
     assert len(points) == 6
     report.draw_curves(points, tmp_path / "curves.png", "Roman")
     assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
+    assert report.positions(results).values.tolist()[:2] == [["a", 1.0, 4.0], ["a", 6.5, 2.0]]
     gallery = report.gallery(results)
     assert gallery.count("> **Il était** une fois") == 2
     assert gallery.index("## a") < gallery.index("## b")

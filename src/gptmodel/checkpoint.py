@@ -41,6 +41,12 @@ class Meta(Strict):
     validation_loss_nats: float | None = None
     weights_sha256: str = ""
 
+    @property
+    def language(self) -> str | None:
+        """The text's language; what cleaning took it for where the catalog does not say, None if that is not known."""
+        guessed = "fr" if self.corpus["typography"] == "fr" else None
+        return self.corpus["language"] or guessed
+
     def identity(self) -> dict[str, Any]:
         """Return what names this training wherever it is tracked: fingerprint, variant, level and corpus."""
         facts = ("name", "title", "author", "year", "language", "licence")

@@ -95,6 +95,12 @@ class Tokenizers(Strict):
     bpe: BpeTokenizer
 
 
+class Ladder(Strict):
+    """The counts that every model is placed between."""
+
+    order: Count = Field(description="characters of the longest n-grams counted: Kneser-Ney of orders 3 to this one")
+
+
 class Training(Strict):
     """How one network is trained."""
 
@@ -236,6 +242,25 @@ class Samples(Strict):
     top_p: Annotated[float, Field(gt=0, le=1)] = Field(description="sample among the likeliest tokens of this mass")
 
 
+class Evaluation(Strict):
+    """How the text is charged, beyond the exact figures, which have no choice."""
+
+    dynamic_rate: Annotated[float, Field(ge=0)] = Field(
+        description="step of dynamic evaluation after each window, as a share of each tensor's size; 0: none is taken"
+    )
+
+
+class Sight(Strict):
+    """What the report shows of a model's inside."""
+
+    passage_characters: Annotated[int, Field(ge=100)] = Field(
+        description="length of the held-out passage that is coloured by surprisal"
+    )
+    attention_tokens: Annotated[int, Field(ge=1)] = Field(
+        description="length of the excerpt in the attention maps and the logit lens (at most the context)"
+    )
+
+
 class Export(Strict):
     """The ONNX bundle."""
 
@@ -264,6 +289,7 @@ class Params(Strict):
     clean: Clean
     split: Split
     tokenizers: Tokenizers
+    ladder: Ladder
     models: Annotated[
         dict[
             Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")],
@@ -275,6 +301,8 @@ class Params(Strict):
     resume: Resume
     timeline: Timeline
     samples: Samples
+    evaluation: Evaluation
+    sight: Sight
     export: Export
     benchmark: Benchmark
 

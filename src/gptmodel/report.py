@@ -24,6 +24,7 @@ class Result:
     metrics: dict[str, Any]  # metrics.json
     training: dict[str, Any]  # training.json: how fast it was trained
     benchmark: dict[str, Any]  # benchmark.json
+    breakdown: dict[str, Any]  # breakdown.json
     history: pd.DataFrame  # history.csv
     samples: list[Sample]  # samples.json
 
@@ -31,12 +32,12 @@ class Result:
     def read(cls, folder: Path) -> "Result":
         """Read models/VARIANT; `UserError` names the file that is missing or damaged."""
         try:
-            metrics, training, benchmark, samples = (
-                json.loads((folder / name).read_text(encoding="utf-8"))
-                for name in ("metrics.json", "training.json", "benchmark.json", "samples.json")
+            metrics, training, benchmark, breakdown, samples = (
+                json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
+                for name in ("metrics", "training", "benchmark", "breakdown", "samples")
             )
             history = pd.read_csv(folder / "history.csv")
-            return cls(metrics, training, benchmark, history, [Sample(**sample) for sample in samples])
+            return cls(metrics, training, benchmark, breakdown, history, [Sample(**sample) for sample in samples])
         except FileNotFoundError as error:
             raise UserError(f"{error.filename} does not exist: run `dvc repro`") from None
         except ValueError as error:
@@ -62,6 +63,10 @@ def comparison(results: Mapping[str, Result]) -> pd.DataFrame:
                 "best_step": result.metrics["best_step"],
                 "validation_bits_per_char": result.metrics["validation"]["bits_per_char"],
                 f"{split}_bits_per_char": score["bits_per_char"],
+                "bits_per_char_low": score["bits_per_char_low"],
+                "bits_per_char_high": score["bits_per_char_high"],
+                "sliding_bits_per_char": score["sliding_bits_per_char"],
+                "dynamic_bits_per_char": score["dynamic_bits_per_char"],
                 "bits_per_byte": score["bits_per_byte"],
                 "loss_nats": score["loss_nats"],
                 "word_perplexity": score["word_perplexity"],
@@ -89,6 +94,8 @@ COLUMNS: dict[str, tuple[str, Callable[[Any], str]]] = {  # column -> (heading, 
     "parameters": ("parameters", "{:,}".format),
     "validation_bits_per_char": ("bits/char validation", "{:.3f}".format),
     "test_bits_per_char": ("bits/char test", "**{:.3f}**".format),
+    "bits_per_char_low": ("from (95 %)", "{:.3f}".format),
+    "bits_per_char_high": ("to", "{:.3f}".format),
     "bits_per_byte": ("bits/byte", "{:.3f}".format),
     "word_perplexity": ("perplexity per word", "{:,.0f}".format),
     "unigram_bits_per_char": ("floor: unigram", "{:.3f}".format),
@@ -109,6 +116,31 @@ def markdown_table(table: pd.DataFrame) -> str:
     for row in table.to_dict(orient="records"):
         lines.append("| " + " | ".join(COLUMNS[column][1](row[column]) for column in shown) + " |")
     return "\n".join(lines) + "\n"
+
+
+def counts(ladder: Mapping[str, Any]) -> str:
+    """Return in one line what counting characters pays, from ladder.json: on test, or validation without a test split.
+
+    >>> rungs = [{"name": "uniform", "bits_per_char": 6.58}, {"name": "unigram", "bits_per_char": 4.51}]
+    >>> counts({"splits": {"validation": rungs}})
+    'Counting characters pays, in bits per character of validation: uniform 6.580, unigram 4.510.'
+    """
+    split = "test" if "test" in ladder["splits"] else "validation"
+    rungs = ", ".join(f"{rung['name']} {rung['bits_per_char']:.3f}" for rung in ladder["splits"][split])
+    return f"Counting characters pays, in bits per character of {split}: {rungs}."
+
+
+def positions(results: Mapping[str, Result]) -> pd.DataFrame:
+    """Return the loss by the number of tokens that the prediction saw, of all variants, with the name as first column.
+
+    `tokens_seen` is the middle of a bin.
+    """
+    rows = [
+        {"model": name, "tokens_seen": (row["position"] + row["to"]) / 2, "bits_per_char": row["bits_per_char"]}
+        for name, result in results.items()
+        for row in result.breakdown["by_position"]
+    ]
+    return pd.DataFrame(rows, columns=["model", "tokens_seen", "bits_per_char"])
 
 
 def curves(results: Mapping[str, Result]) -> pd.DataFrame:

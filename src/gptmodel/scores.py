@@ -1,54 +1,77 @@
-"""What a network pays for each split, beside the counts of the same tokens: the floors that it must beat."""
+"""What a network pays for each split, how sure that is, and where its bits go.
 
-from pathlib import Path
+The main figure is `bits_per_char`: exact, every character charged, in windows that do not overlap. `sliding` (windows
+that overlap, so that no token has a short past) and `dynamic` (the network learns while it reads) answer other
+questions and stand apart. The counts of the same tokens stand beside them; those of characters are the `ladder`'s.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 
-from gptmodel import ngram
+from gptmodel import bootstrap, breakdown, ngram
 from gptmodel.dataset import Dataset
-from gptmodel.evaluation import Score, total_nats, unknown_nats
+from gptmodel.dynamic import dynamic_nats
+from gptmodel.evaluation import Score, sliding_nats, token_nats
+from gptmodel.leaks import shared_text
 from gptmodel.networks import LanguageModel, count_parameters
+from gptmodel.surprisal import CharacterCosts, Floats, character_nats, naming_nats
 
 SCORED = ("validation", "test")
 
 
-def score(network: LanguageModel, data: Dataset, texts: Path, device: torch.device) -> dict[str, Any]:
-    """Return the figures for metrics.json: the network's size and, by split that has text, what it pays.
+@dataclass(frozen=True)
+class Scores:
+    """What the evaluate stage writes about a network's figures."""
 
-    `texts` is the folder of validation.txt and test.txt, the texts of `data`.
-    """
+    metrics: dict[str, Any]  # metrics.json
+    costs: CharacterCosts  # surprisal.npz
+    breakdown: dict[str, Any]  # breakdown.json, of the last split that has text
+
+
+def score(
+    network: LanguageModel, data: Dataset, texts: Mapping[str, str], device: torch.device, dynamic_rate: float
+) -> Scores:
+    """Charge the network for each split of `SCORED` that has text; `texts` are those of `data`, by split."""
     metrics: dict[str, Any] = {"parameters": count_parameters(network)}
-    for split in SCORED:
-        if len(data.ids[split]):
-            text = (texts / f"{split}.txt").read_bytes().decode("utf-8")
-            metrics[split] = score_split(network, data, split, text, device)
-    return metrics
+    costs, parts = dict[str, Floats](), dict[str, Any]()
+    for split in (split for split in SCORED if len(data.ids[split])):
+        ids, text = data.ids[split], texts[split]
+        naming = naming_nats(ids, data.tokenizer.unknown_id)
+        nats = token_nats(network, ids, device) + naming
+        costs[split] = character_nats(data.tokenizer, ids, nats, text)
+        parts = breakdown.breakdown(split, data.tokenizer, ids, nats, text, network.context)
+        _, low, high = bootstrap.interval(costs[split])
 
+        def bits(total: float, ids: Any = ids, text: str = text, naming: float = naming.sum()) -> float:
+            return Score.of(total + naming, len(ids), text).bits_per_char
 
-def score_split(network: LanguageModel, data: Dataset, split: str, text: str, device: torch.device) -> dict[str, float]:
-    """Return the network's figures for one split, then bits per character of the counts.
-
-    The counts are fitted on the training split with the same tokenizer and charged for the same characters.
-    """
-    ids, train, vocab_size = data.ids[split], data.ids["train"], data.tokenizer.vocab_size
-    naming = unknown_nats(ids, data.tokenizer.unknown_id)
-
-    def score(nats: float) -> Score:
-        return Score.of(nats + naming, len(ids), text)
-
-    return {
-        **score(total_nats(network, ids, device)).as_dict(),
-        "unigram_bits_per_char": score(ngram.unigram_nats(train, ids, vocab_size)).bits_per_char,
-        "bigram_bits_per_char": score(ngram.bigram_nats(train, ids, vocab_size)).bits_per_char,
-    }
+        train, vocab_size = data.ids["train"], data.tokenizer.vocab_size
+        metrics[split] = {
+            **Score.of(float(nats.sum()), len(ids), text).as_dict(),
+            "bits_per_char_low": low,
+            "bits_per_char_high": high,
+            "sliding_bits_per_char": bits(sliding_nats(network, ids, device)),
+            "dynamic_bits_per_char": bits(dynamic_nats(network, ids, device, dynamic_rate)),
+            "unigram_bits_per_char": bits(ngram.unigram_nats(train, ids, vocab_size)),
+            "bigram_bits_per_char": bits(ngram.bigram_nats(train, ids, vocab_size)),
+            "lines_in_training": shared_text(texts["train"], text),
+        }
+    return Scores(metrics, CharacterCosts.of(costs, dict(texts)), parts)
 
 
 def summary(metrics: dict[str, Any]) -> str:
     """Return the main figures in a few words.
 
-    >>> summary({"validation": {"bits_per_char": 2.0871}, "test": {"bits_per_char": 2.081}})
-    'bits per character: validation 2.087, test 2.081'
+    >>> figures = {"bits_per_char": 2.081, "bits_per_char_low": 2.04, "bits_per_char_high": 2.12}
+    >>> summary({"validation": figures | {"bits_per_char": 2.0871}, "test": figures})
+    'bits per character: validation 2.087 (2.040 to 2.120), test 2.081 (2.040 to 2.120)'
     """
-    scored = [f"{split} {metrics[split]['bits_per_char']:.3f}" for split in SCORED if split in metrics]
+    scored = [
+        f"{split} {of['bits_per_char']:.3f} ({of['bits_per_char_low']:.3f} to {of['bits_per_char_high']:.3f})"
+        for split, of in metrics.items()
+        if split in SCORED
+    ]
     return f"bits per character: {', '.join(scored)}"
