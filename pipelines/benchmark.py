@@ -1,6 +1,6 @@
 """Stage benchmark@VARIANT: models/VARIANT/bundle -> models/VARIANT/benchmark.json, measured in a fresh process."""
 
-from gptmodel import bundle, files, latency, params, tracking
+from gptmodel import bundle, files, latency, mirror, params, tracking
 from gptmodel.errors import one_line_errors
 from pipelines import layout
 
@@ -16,8 +16,7 @@ def main() -> None:
         with tracking.run(
             fingerprint=info.fingerprint, variant=info.variant, corpus=info.corpus, level=info.level, stage="benchmark"
         ) as run:
-            run.log_metrics({key: value for key, value in figures.items() if key != "workload"}, "speed")
-            run.set_tags({"benchmark": figures["machine"]})
+            mirror.benchmarked(run, folder)
         for graph, measured in figures["graphs"].items():
             rates = ", ".join(f"{batch} {rate:,.0f}" for batch, rate in measured["tokens_per_second"].items())
             print(f"{info.variant}, {graph}: {rates} tokens/s")

@@ -1,6 +1,6 @@
 """Stage evaluate@VARIANT: models/VARIANT/checkpoint and the text -> metrics, surprisal, breakdown, samples, novelty."""
 
-from gptmodel import checkpoint, devices, files, leaks, novelty, params, samples, scores, tracking
+from gptmodel import checkpoint, devices, files, leaks, mirror, novelty, params, samples, scores, tracking
 from gptmodel.dataset import Dataset
 from gptmodel.encoding import read_splits
 from gptmodel.errors import one_line_errors
@@ -31,10 +31,8 @@ def main() -> None:
             files.write_json(folder / "metrics.json", metrics)
             summary = f"{meta.corpus['title']}, {meta.level} level: {scores.summary(metrics)}"
             print("\n".join([f"{meta.variant}: {summary}", *new["warnings"]]))
-            run.log_metrics({**metrics, "novelty": new["samples"], "held_out": new["held_out"]})
-            for name in ("surprisal.npz", "breakdown.json", "novelty.json", "samples.md", "metrics.json"):
-                run.log_file(folder / name)
-            run.set_note(f"{summary}\n\n{markdown}")
+            mirror.evaluated(run, folder)
+            mirror.describe(run, summary, folder)
 
 
 if __name__ == "__main__":

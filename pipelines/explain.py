@@ -1,6 +1,6 @@
 """Stage explain@VARIANT: models/VARIANT/checkpoint and the text -> sight.json, what can be seen of the model."""
 
-from gptmodel import checkpoint, devices, params, sight, tracking
+from gptmodel import checkpoint, devices, mirror, params, sight, tracking
 from gptmodel.dataset import Dataset
 from gptmodel.errors import one_line_errors
 from pipelines import layout
@@ -17,7 +17,7 @@ def main() -> None:
                 network, data, layout.CLEAN, settings.sight.passage_characters, settings.sight.attention_tokens
             )
             sight.write(folder / "sight.json", shown)
-            run.log_file(folder / "sight.json")
+            mirror.explained(run, folder)
             print(f"{meta.variant}: {len(shown['surprisal'])} tokens of the {shown['passage']['split']} text explained")
 
 

@@ -2,7 +2,7 @@
 
 import json
 
-from gptmodel import checkpoint, export, params, tracking
+from gptmodel import checkpoint, export, mirror, params, tracking
 from gptmodel.dataset import Dataset
 from gptmodel.errors import one_line_errors
 from pipelines import layout
@@ -16,11 +16,10 @@ def main() -> None:
         network, meta = checkpoint.load(folder / "checkpoint")
         data = Dataset.read(layout.TOKENS / meta.level)
         metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
-        proof = export.write_bundle(folder / "bundle", network, meta, data, metrics, limits)
+        export.write_bundle(folder / "bundle", network, meta, data, metrics, limits)
         export.write_hf(folder / "hf", network, data.tokenizer)
         with tracking.run(**meta.identity(), stage="export") as run:
-            run.log_metrics(proof, "parity")
-            run.log_folder(folder / "bundle", "bundle")
+            mirror.exported(run, folder)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 import json
 
-from gptmodel import checkpoint, compare, files, page, params, report, tracking
+from gptmodel import checkpoint, compare, files, mirror, page, params, report, scores, tracking
 from gptmodel.errors import one_line_errors
 from gptmodel.surprisal import CharacterCosts
 from pipelines import layout
@@ -33,7 +33,9 @@ def main() -> None:
         print(comparison)
         for meta in metas:
             with tracking.run(**meta.identity(), stage="report") as run:
-                run.log_folder(layout.REPORTS, "report")
+                mirror.reported(run, layout.REPORTS)
+                summary = f"{meta.corpus['title']}, {meta.level} level: {scores.summary(results[meta.variant].metrics)}"
+                mirror.describe(run, summary, layout.MODELS / meta.variant, layout.REPORTS)
 
 
 if __name__ == "__main__":

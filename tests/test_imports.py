@@ -81,7 +81,8 @@ def test_the_runtime_needs_the_base_install_only() -> None:
 
 
 @pytest.mark.parametrize(
-    ("package", "home"), [("mlflow", {"tracking", "mlflow_run", "mlflow_store"}), ("matplotlib", {"report"})]
+    ("package", "home"),
+    [("mlflow", {"tracking", "mlflow_run", "mlflow_store", "registry", "pyfunc"}), ("matplotlib", {"report"})],
 )
 def test_some_packages_have_one_home(package: str, home: set[str]) -> None:
     users = {path.stem for path in LIBRARY if any(name.split(".")[0] == package for name in imports(path))}

@@ -14,7 +14,7 @@ from typing import Any
 import pandas as pd
 from torch import Tensor
 
-from gptmodel import checkpoint, files, networks, samples
+from gptmodel import checkpoint, files, mirror, networks, samples
 from gptmodel.dataset import Dataset
 from gptmodel.decoding import Sampling
 from gptmodel.experiment import Experiment
@@ -45,12 +45,6 @@ class Journal:
     def data(self) -> Dataset:
         """The text and its tokenizer."""
         return self.experiment.data
-
-    def log_data(self) -> None:
-        """Tell the tracked run which data this is, by hash."""
-        for split in self.data.ids:
-            name, sha256 = f"{self.experiment.meta.corpus['name']}/{split}", self.experiment.identity["data"]
-            self.run.log_dataset(name, sha256[f"{split}.npy"], split, str(self.data.folder))
 
     def record(self, evaluation: Evaluation) -> None:
         """Keep what an evaluation found, the weights if they are the best so far, and a sample."""
@@ -83,9 +77,7 @@ class Journal:
         files.write_text(self.folder / "history.csv", pd.DataFrame(self.rows).to_csv(index=False))
         files.write_text(self.folder / "timeline.md", "\n".join(self.written))
         files.write_json(self.folder / "training.json", speed)
-        for name in ("history.csv", "timeline.md", "training.json"):
-            self.run.log_file(self.folder / name)
-        self.run.log_metrics(speed, "training")
+        mirror.trained(self.run, self.folder)
 
     def tokens_per_second(self) -> float:
         """Return the median speed between evaluations."""

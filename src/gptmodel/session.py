@@ -62,7 +62,7 @@ def run(
         journal = Journal(folder, trainer.network, experiment, settings.timeline, tracked)
         facts = {**experiment.config.model_dump(mode="json"), "seed": settings.seed, **machine.numerics.as_dict()}
         tracked.log_params(facts)
-        journal.log_data()
+        tracked.log_corpus(experiment.meta.corpus)
         title = f"train {experiment.meta.variant} on {device.type}, {machine.numerics.precision}"
         with progress(title, experiment.config.steps, "steps", trainer.step) as update:
             keeper = Keeper(world, asked, store, journal, update, settings.resume.save_every_seconds, machine)
