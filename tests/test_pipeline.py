@@ -284,6 +284,25 @@ def test_mlflow_has_one_finished_run_per_model(project: Project) -> None:
             assert files >= {"bundle/model.onnx", "samples.md", "report/curves.png", "timeline.md", "history.csv"}
 
 
+def test_mlflow_is_rebuilt_from_the_outputs(project: Project) -> None:
+    told = project.run("gptmodel", "sync").stdout.splitlines()
+    assert sorted(told) == sorted(f"{name}: up to date" for name in MODELS)
+    kept = project.root / "kept"
+    kept.mkdir()
+    for name in ("mlflow.db", "mlartifacts"):
+        (project.root / name).rename(kept / name)
+    told = project.run("gptmodel", "sync", MODELS[0]).stdout
+    assert told.startswith(f"{MODELS[0]}: created")
+    with sqlite3.connect(project.root / "mlflow.db") as store:
+        figures = dict(store.execute("select key, value from latest_metrics").fetchall())
+    assert figures["test/bits_per_char"] == project.json(f"models/{MODELS[0]}/metrics.json")["test"]["bits_per_char"]
+    for name in ("mlflow.db", "mlartifacts"):
+        place = project.root / name
+        shutil.rmtree(place) if place.is_dir() else place.unlink()
+        (kept / name).rename(place)
+    kept.rmdir()
+
+
 def test_a_bundle_writes_text_far_from_the_repository(project: Project, tmp_path: Path) -> None:
     shutil.copytree(project.root / "models" / "gpt-word" / "bundle", tmp_path / "bundle")
     command = [

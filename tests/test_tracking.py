@@ -1,5 +1,6 @@
 """The laws of tracking: one run per model over all stages, nothing drawn twice, and no store can stop a stage."""
 
+import json
 import os
 import resource
 import shutil
@@ -36,6 +37,8 @@ with tracking.run(fingerprint=sys.argv[1], variant="gpt-char", corpus=corpus, le
     run.log_text("Il était une fois", "samples/été.md")
 print("done", "mlflow" in sys.modules)
 """
+
+TEXT = {"name": "essai", "source": "essai.txt", "splits": {"train": {"characters": 9, "sha256": "0f" * 32}}}
 
 
 def stage(name: str, fingerprint: str = "f00d") -> AbstractContextManager[Run]:
@@ -115,7 +118,7 @@ def test_the_stages_of_a_model_share_one_run(root: Path, monkeypatch: pytest.Mon
     with stage("train") as run:
         run.log_params({"network": "gpt", "rules": ["a", "b"], "split": {"train": 0.85, "boundary": None}})
         run.log_history(rows(0, 100))
-        run.log_dataset("essai", "0f" * 32, "train", "https://example.org/essai.txt")
+        run.log_corpus(TEXT)
         run.set_note("# Un essai")
         assert runs()[0].info.status == "RUNNING"
     monkeypatch.setenv("DVC_STAGE", "evaluate@gpt-char")
@@ -140,7 +143,7 @@ def test_the_stages_of_a_model_share_one_run(root: Path, monkeypatch: pytest.Mon
     expected |= {"dvc.stage": "evaluate@gpt-char", "restored": "false", "mlflow.note.content": "# Un essai"}
     assert expected.items() <= tags.items()
     (dataset,) = only.inputs.dataset_inputs
-    assert (dataset.dataset.name, dataset.dataset.digest) == ("essai", "0f" * 8)
+    assert (dataset.dataset.name, dataset.dataset.digest) == ("essai/train", "0f" * 8)
     artifacts = root / "mlartifacts" / only.info.run_id / "artifacts"
     assert sorted(str(path.relative_to(artifacts)) for path in artifacts.rglob("*.json")) == [
         "again/bundle.json",
@@ -246,6 +249,76 @@ def test_values_that_change_and_figures_that_stay(root: Path) -> None:
     assert "curves/nan" not in only.data.metrics
 
 
+def test_artifacts_that_the_run_holds_are_not_written_again(root: Path) -> None:
+    file = root / "kept" / "inner" / "été.json"
+    file.parent.mkdir(parents=True)
+    for value, written in (("1", 2), ("1", 0), ("2", 2)):  # the file in its folder, and by itself
+        file.write_text(value)
+        with stage("train") as run:
+            before = run.written
+            run.log_folder(root / "kept", "folder")
+            run.log_file(file)
+            assert run.written - before == written
+        open_store().client.set_tag(run.id, "stage.train", "killed")  # the next one goes on with this run
+    (only,) = runs()
+    artifacts = root / "mlartifacts" / only.info.run_id / "artifacts"
+    assert [path.read_text() for path in artifacts.rglob("*.json")] == ["2", "2"]
+
+
+def test_tables_are_those_that_mlflow_shows(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import mlflow
+
+    with stage("train") as run:
+        for _ in range(2):
+            run.log_table([{"step": 0, "text": "été"}, {"step": 10, "text": "né"}], "samples/one.json")
+        run.log_table([{"step": 0}], "two.json")
+    (only,) = runs()
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "")  # which the next line sets
+    mlflow.set_tracking_uri(f"sqlite:///{root}/mlflow.db")
+    table = mlflow.MlflowClient().load_table(only.info.experiment_id, "samples/one.json", [only.info.run_id])
+    assert table.to_dict(orient="list") == {"step": [0, 10], "text": ["été", "né"]}
+    assert json.loads(only.data.tags["mlflow.loggedArtifacts"]) == [
+        {"path": "samples/one.json", "type": "table"},
+        {"path": "two.json", "type": "table"},
+    ]
+
+
+def test_the_machine_is_looked_at_beside_the_curve(root: Path) -> None:
+    with stage("train") as run:
+        for step in (0, 100, 200):
+            run.log_history(rows(step))
+    (only,) = runs()
+    assert curve(only.info.run_id, "system/process_memory_megabytes") == [0, 100, 200]
+    assert curve(only.info.run_id, "system/cpu_utilization_percentage") == [100, 200]  # of intervals
+    assert 10 < only.data.metrics["system/process_memory_megabytes"] < 100_000
+    assert 0 < only.data.metrics["system/system_memory_usage_percentage"] <= 100
+
+
+def test_neighbours_have_different_colours(root: Path) -> None:
+    for number in range(12):
+        with stage("train", f"model {number}"):
+            pass
+    colors = [run.data.tags["mlflow.runColor"] for run in runs()]
+    assert all(len(set(colors[first : first + 10])) == 10 for first in range(3))
+
+
+def test_a_curve_that_arrived_in_part_is_not_taken_for_whole(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When the second of its batches fails, a resumed training still logs the rest."""
+    with stage("train") as run:
+        real, sizes = run.client.log_batch, []
+
+        def log_batch(*arguments: Any, **named: Any) -> None:
+            sizes.append(len(named.get("metrics", [])))
+            if len(sizes) == 2:
+                raise OSError("the network is gone")
+            real(*arguments, **named)
+
+        monkeypatch.setattr(run.client, "log_batch", log_batch)
+        run.log_history({"step": i, **{f"m{k}": 1.0 for k in range(10)}} for i in range(150))
+    assert sizes[0] == 900
+    assert "history.curves" not in runs()[0].data.tags
+
+
 def test_any_name_is_taken(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with stage("train") as run:
 
@@ -286,7 +359,8 @@ def all_of_it(run: Run, folder: Path) -> None:
     run.log_text("x", "x.txt")
     run.log_file(folder / "file.txt")
     run.log_folder(folder, "folder")
-    run.log_dataset("d", "0f" * 32, "train", "d.txt")
+    run.log_corpus(TEXT)
+    run.log_table([{"a": 1}], "table.json")
     run.set_tags({"t": 1})
     run.set_note("note")
 

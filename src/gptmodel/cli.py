@@ -1,20 +1,24 @@
-"""The command line: `generate` continues text with a bundle, `info` says what one is, `compare` which model is better.
+"""The command line: the runtime (`generate`, `info`, `serve`) and the workshop (`compare`, `sync`, `register`).
 
 Text goes to standard output, everything about the run to standard error. Exit code 2 for bad input, with one line.
-What needs ONNX Runtime is imported when a command needs it, so that `gptmodel --help` is instant.
+What needs ONNX Runtime is imported when a command needs it, so that `gptmodel --help` is instant; what needs more than
+the runtime's packages runs in a process of its own, so that a bundle runs without them.
 """
 
 import json
+import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from enum import StrEnum
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import typer
 
 from gptmodel.errors import UserError, one_line_errors
+from gptmodel.server import serve
 
 if TYPE_CHECKING:
     from gptmodel.bundle import Bundle
@@ -27,7 +31,6 @@ app = typer.Typer(
     name="gptmodel",
     help="Continue text with a small language model trained on a book.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
 
@@ -176,6 +179,40 @@ def compare(
         _write(f"{text['split']}: {text['characters']:,} characters, sha256 {text['sha256'][:12]}\n\n")
         Console(file=sys.stdout).print(comparison.table(rows))
         _write("\n" + "".join(f"{comparison.sentence(pair)}\n" for pair in pairs))
+
+
+app.command()(serve)
+
+
+@app.command()
+def sync(
+    models: Annotated[list[str] | None, typer.Argument(metavar="MODEL", help="Names under models/; none: all.")] = None,
+) -> None:
+    """Rebuild the MLflow runs of models/ from the DVC outputs: what is missing is added, twice adds nothing.
+
+    After `dvc pull`, `dvc exp apply`, stages taken from the cache, or a tracking server that was down.
+    """
+    _run_module("sync", "mlflow", models or [])
+
+
+@app.command()
+def register(
+    models: Annotated[list[str] | None, typer.Argument(metavar="MODEL", help="Names under models/; none: all.")] = None,
+) -> None:
+    """Put bundles into MLflow's model registry, as gptmodel-CORPUS-LEVEL; the best has the alias champion.
+
+    `mlflow.pyfunc.load_model("models:/gptmodel-CORPUS-LEVEL@champion")` and `mlflow models serve` then write text.
+    """
+    _run_module("registry", "mlflow", models or [])
+
+
+def _run_module(name: str, needs: str, arguments: list[str]) -> None:
+    """Run a module of the workshop; its exit code is ours."""
+    with one_line_errors():
+        if find_spec(needs) is None:
+            raise UserError(f"{needs} is not installed: pip install 'gptmodel[pipeline]'")
+        done = subprocess.run([sys.executable, "-m", f"gptmodel.{name}", *arguments], check=False)
+    raise typer.Exit(done.returncode)
 
 
 def _write_all(finished: "Iterator[Generation]", bundle: Path, settings: "Settings", as_json: bool) -> None:

@@ -8,13 +8,13 @@ its checkpoint; the run carries it as a tag. Which run a stage writes to, within
 - any other stage takes the newest run with the fingerprint that is not superseded, one of its own DVC experiment first.
   If another DVC experiment has already done this stage there, it writes to a child run, so that an experiment on
   evaluation parameters leaves the baseline's figures alone. If there is no run (the store was lost, or the model came
-  by `dvc pull`), it starts one tagged `restored=true`.
+  by `dvc pull`), it starts one tagged `restored=true`. `restore` does the same for `gptmodel.sync`.
 - report, which compares all models, writes to the runs of its own DVC experiment only.
 
 MLflow mirrors the DVC outputs and is never needed: `GPTMODEL_TRACKING=off`, a missing MLflow, a server that is down or
 a full disk end in a run that logs nothing, after one line on standard error. Nothing imports MLflow before `run`.
 
-Left out on purpose: autologging, system metrics, the model registry.
+Left out on purpose: autologging; the model registry (see `registry`).
 Source: https://mlflow.org/docs/latest/ml/tracking
 """
 
@@ -30,11 +30,13 @@ from pathlib import Path
 from typing import Any
 
 from gptmodel import mlflow_store
-from gptmodel.errors import Stopped
+from gptmodel.errors import Stopped, UserError
 from gptmodel.mlflow_run import NOTE, Run, brief, say
 from gptmodel.mlflow_store import Store, StoreUnavailable
 
 PARENT = "mlflow.parentRunId"
+COLOR = "mlflow.runColor"  # of the run's curves in the UI, which else gives two runs the same one now and then
+COLORS = ["#4e79a7", "#f28e2b", "#59a14f", "#e15759", "#76b7b2", "#b07aa1", "#9c755f", "#edc948", "#ff9da7", "#79706e"]
 OFF = {"off", "0", "no", "false"}
 
 
@@ -79,8 +81,37 @@ def run(*, fingerprint: str, variant: str, corpus: Mapping[str, object], level: 
         opened.close(stage, state, time.monotonic() - started)
 
 
+def restore(
+    *, fingerprint: str, variant: str, corpus: Mapping[str, object], level: str, began: float
+) -> tuple[Run, bool]:
+    """Return the run of a model, to complete it, and whether it had to be started (tagged `restored=true`).
+
+    `began`: when the training did, in seconds since 1970. Raises `UserError` where there is no store that works.
+    """
+    if is_off():
+        raise UserError("GPTMODEL_TRACKING is off: unset it")
+    who = Identity(fingerprint, variant, corpus, level, "sync")
+    try:
+        store = mlflow_store.open_store()
+        experiment_id = _experiment(store, corpus)
+        runs = _runs(store.client, experiment_id, who)
+        if runs:
+            return Run(store.client, (_own(runs, who) or runs)[0]), False
+        return _start(store.client, experiment_id, who, {"restored": "true"}, round(began * 1000)), True
+    except StoreUnavailable as error:
+        raise UserError(str(error)) from None
+    except mlflow_store.failures() as error:
+        where = mlflow_store.without_password(mlflow_store.address())
+        raise UserError(f"the store at {where} does not work ({brief(error)}): mend it or name another") from None
+
+
+def is_off() -> bool:
+    """Return whether `GPTMODEL_TRACKING` says that nothing is to be tracked."""
+    return os.environ.get("GPTMODEL_TRACKING", "").lower() in OFF
+
+
 def _open(who: Identity) -> Run:
-    if os.environ.get("GPTMODEL_TRACKING", "").lower() in OFF:
+    if is_off():
         return Run()
     try:
         return _resume_or_start(mlflow_store.open_store(), who)
@@ -157,9 +188,13 @@ def _own(runs: list[Any], who: Identity) -> list[Any]:
     return [run for run in runs if run.data.tags.get("dvc.exp_name", "") == who.experiment]
 
 
-def _start(client: Any, experiment_id: str, who: Identity, tags: Mapping[str, str] | None = None) -> Run:
-    tags = {**_model_tags(who), **_stage_tags(who, {}), **(tags or {})}
-    return Run(client, client.create_run(experiment_id, run_name=who.run_name, tags=tags))
+def _start(
+    client: Any, experiment_id: str, who: Identity, tags: Mapping[str, str] | None = None, began_ms: int | None = None
+) -> Run:
+    others = client.search_runs([experiment_id], max_results=len(COLORS) - 1)  # the newest, so that one colour is free
+    free = [color for color in COLORS if color not in {run.data.tags.get(COLOR) for run in others}]
+    tags = {**_model_tags(who), **_stage_tags(who, {}), COLOR: free[0], **(tags or {})}
+    return Run(client, client.create_run(experiment_id, start_time=began_ms, run_name=who.run_name, tags=tags))
 
 
 def _resume(client: Any, found: Any, who: Identity) -> Run:
@@ -171,6 +206,8 @@ def _resume(client: Any, found: Any, who: Identity) -> Run:
 
 def _stage_tags(who: Identity, old: Mapping[str, str]) -> dict[str, str]:
     """Return what every stage leaves on its run: its state, and the DVC stage and experiment it ran in."""
+    if who.stage == "sync":  # it completes the stages' tags
+        return {}
     name = f"stage.{who.stage}"
     tags = {name: "running", "dvc.stage": os.environ.get("DVC_STAGE", who.stage)}
     if who.experiment or f"{name}.exp_name" in old:
