@@ -1,4 +1,4 @@
-"""The command line: the runtime (`generate`, `info`, `serve`) and the workshop (`compare`, `sync`, `register`).
+"""The command line: `generate`, `info`, `serve`, `doctor` for whoever runs a model, the others for whoever trains it.
 
 Text goes to standard output, everything about the run to standard error. Exit code 2 for bad input, with one line.
 What needs ONNX Runtime is imported when a command needs it, so that `gptmodel --help` is instant; what needs more than
@@ -182,6 +182,14 @@ def compare(
 
 
 app.command()(serve)
+
+
+@app.command()
+def doctor(as_json: Annotated[bool, typer.Option("--json", help="One JSON object, for programs.")] = False) -> None:
+    """Say what is installed here, what would run where, and what stands in the way."""
+    from gptmodel import doctor as examination
+
+    examination.doctor(as_json)
 
 
 @app.command()

@@ -7,8 +7,8 @@ architecture has, and the bigram, have no home here.
 There are no special tokens: no text begins or ends with one, and none is read out of the text "<unk>". So generation
 stops at a length only, and batches of different lengths need a padding token of the caller's choice.
 
-Left out on purpose: what `generation` does to a prompt (NFC, plain equivalents of unknown characters), a model card,
-half precision, GGUF.
+Left out on purpose: what `generation` does to a prompt (NFC, plain equivalents of unknown characters), a model card
+(`model_card` writes it), half precision, GGUF.
 Sources: transformers, `models/{gpt2,llama,qwen3}/{configuration,modeling}_*.py` and `tokenization_utils_base.py`.
 """
 
