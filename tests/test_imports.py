@@ -17,7 +17,7 @@ STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages
 RUNTIME = {"numpy", "tokenizers", "typer", "rich", "onnxruntime"}
 TORCH_FREE = ["tokenizer", "cleaning", "catalog", "splits", "decoding", "generation", "bundle", "cli", "latency"]
 TORCH_FREE += ["onnx_session", "onnx_decoder", "fast_decoder", "device_decoder", "variants"]
-TORCH_FREE += ["doctor", "server"]
+TORCH_FREE += ["doctor", "server", "web", "service", "completions", "scheduler", "slots", "meters"]
 TORCH_FREE += ["surprisal", "bootstrap", "breakdown", "ladder", "copies", "lexicon", "novelty", "compare", "page"]
 ASSETS = "src/gptmodel/page_assets"  # what the report stage reads beside its code
 

@@ -142,7 +142,7 @@ class FastDecoder:
         for name, value in inputs.items():
             binding.bind_cpu_input(name, value)
         binding.bind_output("logits", "cpu")
-        _bind_past(binding, buffers.past)
+        bind_past(binding, buffers.past)
         self._session.run_with_iobinding(binding, self._prompt_options)
         logits: Logits = binding.get_outputs()[0].numpy()
         return logits.reshape(size, -1, self.vocab_size)
@@ -174,11 +174,11 @@ class FastDecoder:
         for name, buffer in inputs.items():
             step.bind_ortvalue_input(name, buffer.tensor)
         step.bind_ortvalue_output("logits", logits.tensor)
-        _bind_past(step, past)
+        bind_past(step, past)
         return Buffers(size, past, inputs, logits, step)
 
 
-def _bind_past(binding: Any, past: dict[str, Buffer]) -> None:
+def bind_past(binding: Any, past: dict[str, Buffer]) -> None:
     """Let every present be written where its past lies."""
     for name, buffer in past.items():
         binding.bind_ortvalue_input(name, buffer.tensor)

@@ -128,7 +128,7 @@ class StopFilter:
         return text
 
 
-class _Row:
+class Row:
     """One prompt on its way: its ids, and the text that has come so far."""
 
     def __init__(self, tokenizer: Tokenizer, prompt: str, sample: int, stop: tuple[str, ...]) -> None:
@@ -200,7 +200,7 @@ def stream(
 ) -> Iterator[Piece]:
     """Continue all prompts in one batch, yielding text as it comes; `samples` numbers the rows (default: 0)."""
     numbers = samples or [0] * len(prompts)
-    rows = [_Row(tokenizer, *pair, settings.stop) for pair in zip(prompts, numbers, strict=True)]
+    rows = [Row(tokenizer, *pair, settings.stop) for pair in zip(prompts, numbers, strict=True)]
     tokens = decoding.generate(
         decoder,
         [row.ids for row in rows],
@@ -208,7 +208,7 @@ def stream(
         settings.sampling,
         [decoding.sample_rng(settings.seed, row.sample) for row in rows],
         [] if tokenizer.unknown_id is None else [tokenizer.unknown_id],
-        _first_allowed(tokenizer, rows),
+        first_allowed(tokenizer, rows),
     )
     for ids_B in tokens:
         for index, (row, token) in enumerate(zip(rows, ids_B.tolist(), strict=True)):
@@ -251,7 +251,7 @@ def _start(tokenizer: Tokenizer) -> list[int]:
     return [next(token for token in range(tokenizer.vocab_size) if token != tokenizer.unknown_id)]
 
 
-def _first_allowed(tokenizer: Tokenizer, rows: Sequence[_Row]) -> npt.NDArray[np.bool_] | None:
+def first_allowed(tokenizer: Tokenizer, rows: Sequence[Row]) -> npt.NDArray[np.bool_] | None:
     """Return which first tokens each row may take: all, or those that begin with the space its prompt ended with."""
     if not any(row.owes_space for row in rows):
         return None
