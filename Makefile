@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 PORT ?= 5000
 
-.PHONY: repro test check fix docs ui bench recipe
+.PHONY: repro test check fix docs ui bench recipe notebooks
 
 repro: $(STAMP)
 	@$(BIN)/python -m gptmodel.params params.yaml
@@ -47,6 +47,10 @@ ui: $(STAMP)
 
 bench: $(STAMP)
 	$(BIN)/python benchmarks/decode.py
+
+# Run every notebook and keep its figures; ten minutes.
+notebooks: $(STAMP)
+	$(BIN)/python notebooks/execute.py
 
 $(STAMP): pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "error: Python 3.11 or newer with venv is needed: install it, or set PYTHON=" >&2; exit 2; }
