@@ -19,8 +19,9 @@ repro: $(STAMP)
 recipe: $(STAMP)
 	@$(BIN)/python -m gptmodel.recipe $(NAME) $(if $(FORCE),--force)
 
+# Two processes of one thread each; tests that share a project stay together.
 test: $(STAMP)
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup
 
 check: $(STAMP)
 	$(BIN)/ruff format --check .
