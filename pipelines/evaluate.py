@@ -24,7 +24,7 @@ def main() -> None:
             new = novelty.assess(written, texts["train"], texts["test"] or texts["validation"], meta.language)
             markdown = "\n".join(sample.markdown() for sample in written)
             scored.costs.write(folder / "surprisal.npz")
-            files.write_json(folder / "breakdown.json", scored.breakdown)
+            files.write_json(folder / "breakdown.json", {"fingerprint": meta.fingerprint, **scored.breakdown})
             files.write_json(folder / "novelty.json", new)
             files.write_json(folder / "samples.json", [sample.as_dict() for sample in written])
             files.write_text(folder / "samples.md", markdown)

@@ -18,6 +18,7 @@ from gptmodel.onnx_session import CudaNotLoaded
 from pipelines import benchmark, export
 from tests.bundle_for_tests import TEXT, char_tokenizer, info, random_network, write
 from tests.networks_for_tests import CONFIGS, CONTEXT
+from tests.test_model_card import CORPUS, results
 
 ROOT = Path(__file__).resolve().parent.parent
 LETTERS = char_tokenizer()
@@ -204,21 +205,24 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         network=CONFIGS["modern"],
         vocab_size=LETTERS.vocab_size,
         tokenizer_sha256=files.sha256(tokens / "tokenizer.json"),
-        corpus={"name": "essai", "title": "Un essai", "language": "fr"},
+        corpus=CORPUS | {"name": "essai", "title": "Un essai"},
         fingerprint="f" * 64,
         seed=0,
         best_step=5,
         validation_loss_nats=1.5,
     )
     checkpoint.save(model / "checkpoint", networks.weights(network), meta)
-    files.write_json(model / "metrics.json", {"test": {"bits_per_char": 2.5}})
+    for name, figures in vars(results()).items():
+        files.write_json((tmp_path / "data" / "ladder" if name == "ladder" else model) / f"{name}.json", figures)
     return model
 
 
 def test_the_export_stage_writes_a_bundle_and_the_benchmark_stage_measures_it(workspace):
     export.main()
     loaded = Bundle.load(workspace / "bundle", "cpu")
-    assert loaded.info.metrics == {"test": {"bits_per_char": 2.5}}
+    assert loaded.info.metrics == results().metrics
+    for folder in ("bundle", "hf"):
+        assert "Un essai" in (workspace / folder / "README.md").read_text(encoding="utf-8")
     assert loaded.info.corpus["title"] == "Un essai"
     for name in ("portable", "fp32"):
         proof = loaded.info.graphs[name]
@@ -235,7 +239,7 @@ def refused(workspace: Path, capsys: pytest.CaptureFixture[str]) -> str:
     with pytest.raises(SystemExit) as stopped:
         export.main()
     assert stopped.value.code == 2
-    assert sorted(path.name for path in workspace.iterdir()) == ["checkpoint", "metrics.json"]
+    assert not {"bundle", "hf"} & {path.name for path in workspace.iterdir()}
     return capsys.readouterr().err
 
 

@@ -69,7 +69,7 @@ def stages_run(output: str) -> set[str]:
 
 def scratch_copy(root: Path) -> Project:
     for name in ("pipelines", "src", ".dvc", "data"):
-        ignore = shutil.ignore_patterns("__pycache__", "*.egg-info", "cache", "tmp", "raw", "clean", "tokens")
+        ignore = shutil.ignore_patterns("__pycache__", "*.egg-info", "cache", "tmp", "raw", "clean", "tokens", "ladder")
         shutil.copytree(ROOT / name, root / name, ignore=ignore)
     for name in ("dvc.yaml", "params.yaml", ".dvcignore", ".gitignore"):
         shutil.copy(ROOT / name, root / name)

@@ -55,7 +55,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "training": TRAINING,
         "metrics": {"best_step": 20, "test": SCORE},
         "novelty": {"samples": {"new_5_grams": 0.5}, "held_out": {"new_5_grams": 0.25}, "warnings": []},
-        "breakdown": {"by_position": []},
+        "breakdown": {"fingerprint": META.fingerprint, "by_position": []},
         "samples": [{"prompt": "Le ", "text": "roi", "temperature": 0.7, "seed": 1}],
         "sight": {"surprisal": []},
         "benchmark": {"graph": "fp32", "load_ms": 3.5, "workload": {"repeats": 5}, "machine": {"cores": 2}},
@@ -257,3 +257,12 @@ def test_a_server_killed_in_mid_training_is_repaired(
     (run,) = runs()
     check(run)
     assert sync.sync("petit") == "up to date"
+
+
+def test_the_evaluation_of_other_weights_is_left_out(root: Path) -> None:
+    path = root / "models" / "petit" / "breakdown.json"
+    path.write_text(json.dumps({"fingerprint": "other", "by_position": []}))
+    assert sync.sync("petit").startswith("created")
+    (run,) = runs()
+    assert "test/bits_per_char" not in run.data.metrics
+    assert "stage.evaluate" not in run.data.tags

@@ -143,7 +143,7 @@ def check(path: Path, names: Iterable[str] | None = None) -> None:
 
 def _read_json(path: Path) -> dict[str, Any]:
     if not path.is_dir():
-        raise UserError(f"{path} is not a folder: name the folder of a bundle, such as models/gpt-char/bundle")
+        raise UserError(f"{path} is not a folder: name that of a bundle (models/NAME/bundle), or run `dvc pull`")
     try:
         values = json.loads((path / INFO).read_text(encoding="utf-8"))
     except FileNotFoundError:

@@ -43,6 +43,8 @@ def sync(name: str) -> str:
     run.log_corpus(meta.corpus)
     run.restore_history(rows, training["seconds"])
     done = [stage for stage, names in mirror.FILES.items() if all((folder / file).is_file() for file in names)]
+    if "evaluate" in done and _json(folder / "breakdown.json").get("fingerprint") != meta.fingerprint:
+        done.remove("evaluate")  # of other weights: an experiment that only trained was applied
     for stage in done:
         mirror.LOG[stage](run, folder)
     reports = REPORTS if _compares(REPORTS, name) else None

@@ -5,9 +5,9 @@ its checkpoint; the run carries it as a tag. Which run a stage writes to, within
 
 - train continues its own unfinished run (a resumed training: rows of steps that the run has are skipped, so no point is
   drawn twice). If that run's training had finished, it starts a new one and marks the old one `superseded=true`.
-- any other stage takes the newest run with the fingerprint that is not superseded, one of its own DVC experiment first.
-  If another DVC experiment has already done this stage there, it writes to a child run, so that an experiment on
-  evaluation parameters leaves the baseline's figures alone. If there is no run (the store was lost, or the model came
+- any other stage takes the newest run with the fingerprint that is not superseded, one of its own DVC experiment first,
+  then the workspace's. A DVC experiment that finds no run of its own writes to a child run, so that an experiment on
+  evaluation parameters leaves the figures of others alone. If there is no run (the store was lost, or the model came
   by `dvc pull`), it starts one tagged `restored=true`. `restore` does the same for `gptmodel.sync`.
 - report, which compares all models, writes to the runs of its own DVC experiment only.
 
@@ -143,10 +143,12 @@ def _resume_or_start(store: Store, who: Identity) -> Run:
         return _start(client, experiment_id, who, {"restored": "true"})
     if who.stage == "report" and not own:
         return Run()
-    found = (own or runs)[0]
+    workspace = [run for run in runs if not run.data.tags.get("dvc.exp_name")]
+    found = (own or workspace or runs)[0]
     tags = found.data.tags
     done = tags.get(f"stage.{who.stage}") in ("running", "finished")
-    if not done or tags.get(f"stage.{who.stage}.exp_name", "") == who.experiment:
+    may_write = own or not who.experiment  # an experiment leaves the runs of others alone
+    if may_write and (not done or tags.get(f"stage.{who.stage}.exp_name", "") == who.experiment):
         return _resume(client, found, who)
     children = _own(_runs(client, experiment_id, who, parent=found.info.run_id), who)
     if children:
