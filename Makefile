@@ -19,9 +19,9 @@ repro: $(STAMP)
 recipe: $(STAMP)
 	@$(BIN)/python -m gptmodel.recipe $(NAME) $(if $(FORCE),--force)
 
-# Two processes of one thread each; tests that share a project stay together.
+# Two processes of one thread each; the tests of a file stay together, as they share what they set up.
 test: $(STAMP)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 check: $(STAMP)
 	$(BIN)/ruff format --check .

@@ -28,7 +28,6 @@ stage_for_tests.lay({{"at": ["gptmodel.training:Trainer._advance"], "call": 30, 
 sys.argv = ["train", "{MODEL}"]
 stage_for_tests.stage.main()
 """
-pytestmark = pytest.mark.xdist_group("experiments")
 
 
 def tiny(values: dict[str, Any]) -> None:

@@ -20,7 +20,6 @@ from tests.closure import PLACES, closure
 from tests.mlflow_for_tests import repository, runs
 from tests.test_imports import RUNTIME, outside
 
-pytestmark = pytest.mark.xdist_group("mlflow")
 NAME = "gptmodel-essai-char"
 WORDS = bundle_for_tests.char_tokenizer()
 

@@ -26,10 +26,7 @@ import yaml
 from tests.closure import ROOT
 from tests.stage_for_tests import MODEL, Trap
 
-pytestmark = [
-    pytest.mark.skipif(os.name != "posix", reason="kills processes"),
-    pytest.mark.xdist_group("session"),
-]
+pytestmark = pytest.mark.skipif(os.name != "posix", reason="kills processes")
 OUTPUTS = ["checkpoint/meta.json", "checkpoint/model.safetensors", "history.csv", "timeline.md"]
 STEPS, EVALUATE_EVERY = 24, 8
 STEP, EVALUATION = "gptmodel.training:Trainer._advance", "gptmodel.training:total_nats"

@@ -17,7 +17,6 @@ from gptmodel.params import BigramNetwork
 from tests import bundle_for_tests
 from tests.mlflow_for_tests import files_of, kill, points_of, repository, runs, serving
 
-pytestmark = pytest.mark.xdist_group("mlflow")
 SPLITS = {split: {"characters": 10, "sha256": digit * 64} for split, digit in zip(("train", "test"), "ab", strict=True)}
 CORPUS = {"name": "essai", "title": "Un essai", "author": "nous", "year": 2020, "language": "fr", "licence": "MIT"}
 CORPUS |= {"source": "written here", "typography": "fr", "splits": SPLITS}
