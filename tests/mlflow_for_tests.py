@@ -53,16 +53,20 @@ def runs(name: str = "essai") -> list[Any]:
 
 
 @contextmanager
-def serving(root: Path) -> Iterator[tuple[str, "subprocess.Popen[bytes]"]]:
-    """Run a real MLflow server over the database in `root`, in its own process group; artifacts go past it."""
+def serving(root: Path, served: Path | None = None) -> Iterator[tuple[str, "subprocess.Popen[bytes]"]]:
+    """Run a real MLflow server over the database in `root`, in its own process group.
+
+    It keeps artifacts in `served`; without that they go past it.
+    """
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = f"http://127.0.0.1:{free.getsockname()[1]}"
     environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
     environment.pop("MLFLOW_TRACKING_URI", None)
     command = [sys.executable, "-m", "mlflow", "server", "--workers", "1", "--port", address.rpartition(":")[2]]
-    command += ["--backend-store-uri", f"sqlite:///{root}/mlflow.db", "--no-serve-artifacts"]
-    command += ["--default-artifact-root", f"{root}/mlartifacts"]
+    command += ["--backend-store-uri", f"sqlite:///{root}/mlflow.db"]
+    past_it = ["--no-serve-artifacts", "--default-artifact-root", f"{root}/mlartifacts"]
+    command += ["--artifacts-destination", str(served)] if served else past_it
     running = subprocess.Popen(
         command, env=environment, cwd=root, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
     )

@@ -4,13 +4,11 @@ import json
 import os
 import resource
 import shutil
-import signal
 import socket
 import sqlite3
 import subprocess
 import sys
 import time
-import urllib.request
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -24,6 +22,7 @@ from gptmodel import tracking
 from gptmodel.errors import Stopped
 from gptmodel.mlflow_run import Run
 from gptmodel.mlflow_store import open_store
+from tests.mlflow_for_tests import kill, serving
 
 SOURCE = Path(tracking.__file__).parents[1]
 CORPUS = {"name": "essai", "title": "Un essai", "sha256": "0f" * 32}
@@ -427,30 +426,9 @@ def test_a_full_disk_stops_tracking_only(root: Path, tmp_path: Path, capsys: pyt
 
 @pytest.fixture
 def server(root: Path) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
-    """A real MLflow server over the store, in its own process group."""
-    address = unreachable(root)
-    environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
-    command = [sys.executable, "-m", "mlflow", "server", "--workers", "1", "--port", address.rpartition(":")[2]]
-    command += ["--backend-store-uri", f"sqlite:///{root}/mlflow.db", "--artifacts-destination", f"{root}/served"]
-    running = subprocess.Popen(
-        command, env=environment, cwd=root, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
-    )
-    try:
-        for _ in range(300):
-            try:
-                urllib.request.urlopen(f"{address}/health", timeout=1).close()
-                break
-            except OSError:
-                time.sleep(0.2)
-        yield address, running
-    finally:
-        kill(running)
-
-
-def kill(running: subprocess.Popen[bytes]) -> None:
-    if running.poll() is None:
-        os.killpg(running.pid, signal.SIGKILL)
-        running.wait()
+    """A real MLflow server over the store."""
+    with serving(root, root / "served") as running:
+        yield running
 
 
 def test_a_server_killed_in_the_middle_stops_tracking_only(
