@@ -68,36 +68,6 @@ class FastSlots(FastDecoder):
         self._length_B = np.zeros(rows, dtype=np.int64)
         self._reading, self._stepping = self._allocate(1), self._part(LEAST)
 
-    def feed(self, windows: Sequence[Sequence[int]], fresh: Sequence[int]) -> Logits:
-        """Return the logits after each window, (B, V).
-
-        Slots in `fresh` are read anew, all others hold all of their window but its last token.
-        """
-
-    def move(self, source: int, target: int) -> None:
-        """Put the last text, in slot `source`, where one has left: in slot `target`, which may be the same."""
-
-
-def open_slots(bundle: Bundle, size: int) -> Slots:
-    """Return `size` slots of a bundle's graph."""
-    if isinstance(bundle.decoder, FastDecoder) and bundle.place == "cpu":
-        return FastSlots(bundle.path / variants.GRAPHS[bundle.graph].file, size, bundle.threads)
-    return AnySlots(bundle.decoder, size)
-
-
-class FastSlots(FastDecoder):
-    """Slots in the buffers of a `FastDecoder` on the CPU."""
-
-    def __init__(self, model: Path | bytes, size: int, threads: int = 1) -> None:
-        super().__init__(model, "cpu", threads)
-        self.size = size
-        rows = max(size, LEAST)
-        self._pool: dict[str, npt.NDArray[Any]] = {
-            name: np.zeros((rows, *shape), dtype) for name, (shape, dtype) in self._past.items()
-        }
-        self._length_B = np.zeros(rows, dtype=np.int64)
-        self._reading, self._stepping = self._allocate(1), self._part(LEAST)
-
     @property
     def cache_bytes(self) -> int:
         """The most memory that keys and values take."""
