@@ -34,6 +34,7 @@ from gptmodel import files
 
 MEASURE_SECONDS = 1800  # of one process
 BFLOAT16 = {"avx512_bf16", "amx_bf16"}
+CACHE_BYTES = {"fast-int8": 1, "fp16": 2, "bf16": 2, "fast-fp16": 2}  # of a key or value, where not 4
 OURS, THEIRS = "#0b6e4f", "#9aa5b1"
 Figures = dict[str, Any]  # what a peer script prints
 
@@ -133,9 +134,9 @@ def bandwidth(megabytes: int, threads: int, device: str) -> float:
 
 
 def cache_mb(row: Figures) -> float:
-    """Return the keys and values that a new token reads in the middle of a run, 2 bytes a number in half precision."""
+    """Return the keys and values that a new token reads in the middle of a run (bytes a number: see `CACHE_BYTES`)."""
     n_layer, _, n_embd, _ = weights.SIZES[row["size"]]
-    width = 2 if row["variant"] in ("fp16", "bf16", "fast-fp16") else 4
+    width = CACHE_BYTES.get(row["variant"], 4)
     return 2 * n_layer * n_embd * width * (Job.prompt_tokens + Job.new_tokens / 2) / 1e6
 
 

@@ -53,7 +53,7 @@ def write(folder: Path, network: networks.LanguageModel, words: Tokenizer, **cha
     """Write a bundle and return its folder."""
     with files.whole_folder(folder) as partial:
         words.save(partial / bundle.TOKENIZER)
-        export.write_graphs(partial, network)
+        export.write_graphs(partial, network, words.encode(TEXT))
         bundle.write_info(partial, info(network, **changes))
     return folder
 

@@ -194,9 +194,10 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     tokens, model = tmp_path / "data/tokens/char", tmp_path / "models/gpt-char"
     LETTERS.save(tokens / "tokenizer.json")
     ids = LETTERS.encode(TEXT * 9).astype(np.uint16)
+    np.save(tokens / "train.npy", ids)
     np.save(tokens / "validation.npy", ids)
     np.save(tokens / "test.npy", ids[50:])
-    splits = {name: {"characters": len(TEXT) * 9} for name in ("validation", "test")}
+    splits = {name: {"characters": len(TEXT) * 9} for name in ("train", "validation", "test")}
     files.write_json(tokens / "stats.json", {"splits": splits})
     network = random_network("modern", LETTERS)
     meta = Meta(

@@ -3,11 +3,13 @@
 import numpy as np
 import onnx
 import onnxruntime
+import psutil
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gptmodel import fast_graph, parity, sampler_graph
+from gptmodel import calibration, fast_decoder, fast_graph, parity, sampler_graph
 from gptmodel.decoding import ChunkDecoder, Sampling, choose, generate, left_pad, sample_rng
 from gptmodel.device_decoder import CHUNK, DeviceDecoder
 from gptmodel.errors import UserError
@@ -23,7 +25,12 @@ SAMPLINGS = [Sampling(0), Sampling(1.0), Sampling(0.8, top_p=0.9), Sampling(0.9,
 
 
 def model(kind: str, precision: fast_graph.Precision = "fp32") -> bytes:
-    return fast_graph.build(build(kind), precision).SerializeToString()
+    return graph(kind, precision).SerializeToString()
+
+
+def graph(kind: str, precision: fast_graph.Precision) -> onnx.ModelProto:
+    network = build(kind)
+    return fast_graph.build(network, precision, calibration.cache_ranges(network, IDS))
 
 
 def write(decoder, prompts, count, sampling, **options):
@@ -39,7 +46,7 @@ def test_the_fast_graph_computes_what_torch_computes(kind):
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
 def test_a_runtime_without_the_norm_of_heads_takes_the_definition_in_the_model(precision):
-    known = fast_graph.build(build("modern"), precision)
+    known = graph("modern", precision)
     unknown = onnx.ModelProto.FromString(known.SerializeToString())
     named = [*unknown.functions, *(n for n in unknown.graph.node if n.op_type == fast_graph.HEAD_NORM)]
     for one in named:
@@ -57,8 +64,6 @@ def test_a_runtime_without_the_norm_of_heads_takes_the_definition_in_the_model(p
 @pytest.mark.parametrize("precision", ["int8", "fp16"])
 def test_fewer_bits_cost_little_and_the_cost_is_torchs_own_measure(kind, precision):
     network = build(kind)
-    import torch
-
     paid = total_nats(network, IDS, torch.device("cpu"))
     exact = parity.cost(FastDecoder(model(kind)), IDS, CONTEXT, paid, 1e-5)
     assert abs(exact.change) < 1e-6
@@ -67,6 +72,67 @@ def test_fewer_bits_cost_little_and_the_cost_is_torchs_own_measure(kind, precisi
     assert rounded.tokens == len(IDS)
     with pytest.raises(UserError, match=r"costs \+\d+\.\d+% more bits than in torch, above the limit of 0\.10%"):
         parity.cost(FastDecoder(model(kind, precision)), IDS, CONTEXT, paid * 0.9, 0.001)
+
+
+@pytest.mark.parametrize("kind", GPT_KINDS)
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+@pytest.mark.parametrize("length", [3, 5, 8, CONTEXT])
+def test_a_prompt_read_in_chunks_gives_what_it_gives_as_a_whole(monkeypatch, kind, precision, length):
+    whole, chunked = (FastDecoder(model(kind, precision)) for _ in range(2))
+    ids, pad = left_pad([IDS[:length].tolist()])
+    read = []
+    for decoder, chunk in [(whole, CONTEXT), (chunked, 4)]:
+        monkeypatch.setattr(fast_decoder, "CHUNK", chunk)
+        everywhere, _ = decoder(ids, decoder.empty_cache(pad))
+        at_the_end, cache = decoder(ids, decoder.empty_cache(pad), last=True)
+        assert everywhere.shape == (1, length, VOCAB_SIZE)
+        assert np.allclose(everywhere[:, -1:], at_the_end, atol=1e-5)
+        read.append([everywhere, *(cache.buffers.past[name].read() for name in sorted(cache.buffers.past))])
+    for one, other in zip(*read, strict=True):
+        assert np.allclose(one, other, atol=1 if one.dtype == np.int8 else 1e-5)
+
+
+@pytest.mark.parametrize("kind", GPT_KINDS)
+def test_an_8_bit_cache_holds_the_keys_and_values_that_torch_has(kind):
+    network = build(kind)
+    ranges = calibration.cache_ranges(network, IDS)
+    decoder = FastDecoder(fast_graph.build(network, "int8", ranges).SerializeToString())
+    ids, pad = left_pad([IDS[:CONTEXT].tolist(), IDS[40 : 40 + CONTEXT].tolist()])
+    _, held = decoder(ids, decoder.empty_cache(pad))
+    _, torchs = TorchDecoder(network)(ids, TorchDecoder(network).empty_cache(pad))
+    for layer, largest in enumerate(ranges):
+        for bound, kind_of, exact in zip(
+            largest, ("key", "value"), (torchs.keys_BHSD, torchs.values_BHSD), strict=True
+        ):
+            integers = held.buffers.past[f"past_{kind_of}.{layer}"].read()
+            assert integers.dtype == np.int8
+            error = np.abs(integers * (bound / fast_graph.LARGEST) - exact[layer].numpy()).max()
+            assert error < 0.05 * bound  # half a step is 0.004; the rest comes from the 8-bit products before
+
+
+@pytest.mark.parametrize("length", [1, 7, CONTEXT, CONTEXT + 1, len(IDS)])
+def test_the_ranges_of_a_text_are_the_largest_keys_and_values_of_its_windows(length):
+    network, ids = build("modern"), IDS[:length]
+    ranges = np.array(calibration.cache_ranges(network, ids))
+    window = min(CONTEXT, length)
+    largest = np.zeros_like(ranges)
+    for start in range(length - window + 1):
+        rows, pad = left_pad([ids[start : start + window].tolist()])
+        _, cache = TorchDecoder(network)(rows, TorchDecoder(network).empty_cache(pad))
+        found = [[abs(keys).max(), abs(values).max()] for keys, values in zip(*cache[1:], strict=True)]
+        largest = np.maximum(largest, found)
+    assert np.allclose(ranges, largest, rtol=1e-5)
+
+
+def test_a_layer_of_zeros_can_be_written_in_8_bits():
+    network = build("modern")
+    with torch.no_grad():
+        network.blocks[0].attention.qkv.weight.zero_()
+    ranges = calibration.cache_ranges(network, IDS)
+    assert ranges[0] == (0, 0)
+    decoder = FastDecoder(fast_graph.build(network, "int8", ranges).SerializeToString())
+    ids, pad = left_pad([[1, 2, 3]])
+    assert np.isfinite(decoder(ids, decoder.empty_cache(pad))[0]).all()
 
 
 @settings(max_examples=30, deadline=None)
@@ -137,6 +203,15 @@ def test_the_sampler_in_the_graph_draws_what_numpy_draws(vocabulary, sampling):
     assert (after["next_seen"] == seen).all()
 
 
+def test_a_large_cache_takes_memory_only_where_it_is_written():
+    resident = psutil.Process().memory_info
+    before = resident().rss
+    cache = fast_decoder.untouched((256, 1 << 20), np.float32)  # 1 GiB
+    cache[:, :100] = 1
+    assert resident().rss - before < 64 << 20
+    assert cache[:, :200].sum() == 256 * 100
+
+
 def test_a_cache_that_was_given_up_is_refused():
     decoder = FastDecoder(model("modern"))
     ids, pad = left_pad([[1, 2], [3]])
@@ -169,14 +244,14 @@ def test_the_last_place_is_that_of_all_places():
 
 
 def test_a_chunk_is_filled_to_its_last_token():
-    decoder = DeviceDecoder(fast_graph.build(build("modern"), "fp32").SerializeToString(), SAMPLER)
+    decoder = DeviceDecoder(model("modern"), SAMPLER)
     expected = write(FastDecoder(model("modern")), [[1]], CONTEXT + CHUNK, SAMPLINGS[1])
     assert write(decoder, [[1]], CONTEXT + CHUNK, SAMPLINGS[1]) == expected
 
 
 @pytest.mark.parametrize("precision", ["fp32", "int8", "fp16"])
 def test_the_graphs_of_the_same_network_are_the_same_bytes_that_the_runtime_reads(precision):
-    first, again = (fast_graph.build(build("modern"), precision) for _ in range(2))
+    first, again = (graph("modern", precision) for _ in range(2))
     assert first.SerializeToString() == again.SerializeToString()
     assert first.ir_version <= 13
     assert {opset.domain for opset in first.opset_import} == {"", "com.microsoft"}

@@ -12,6 +12,7 @@ import torch
 
 from gptmodel import fast_graph, networks, tokenizer
 from gptmodel.bundle import Bundle
+from gptmodel.calibration import cache_ranges
 from gptmodel.decoding import Logits, Sampling
 from gptmodel.generation import Settings, complete
 from gptmodel.scheduler import Batch, Busy, Continuation, Part, Scheduler, Ticket
@@ -93,7 +94,8 @@ def test_logits_are_the_same_to_the_bit_alone_and_in_company(precision: Literal[
     with torch.no_grad():
         for parameter in network.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))
-    slots = FastSlots(fast_graph.build(network, precision).SerializeToString(), 7)
+    ranges = cache_ranges(network, np.arange(96))
+    slots = FastSlots(fast_graph.build(network, precision, ranges).SerializeToString(), 7)
     prompts = np.random.default_rng(0).integers(0, 96, size=(7, 4)).tolist()
     for company in (1, 2, 7):
         read = slots.feed(prompts[:company], range(company))[0]

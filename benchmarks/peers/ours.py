@@ -5,6 +5,7 @@ As in a bundle, fp16 chooses its tokens on the device (`gptmodel.device_decoder`
 
 from pathlib import Path
 
+import numpy as np
 import workload
 from greedy import greedy
 
@@ -19,11 +20,15 @@ def convert(folder: Path, model: Path, job: workload.Job) -> None:
     """Export the network, in a process that may import torch."""
     import weights
 
-    from gptmodel import fast_graph, onnx_graph, sampler_graph
+    from gptmodel import calibration, fast_graph, onnx_graph, sampler_graph
 
     network = weights.load(folder)
     graph, precision = job.variant.split("-")
-    built = onnx_graph.build(network) if graph == "portable" else fast_graph.build(network, precision)
+    if graph == "portable":
+        built = onnx_graph.build(network)
+    else:
+        [text] = workload.prompts(job, 1, calibration.POSITIONS)
+        built = fast_graph.build(network, precision, calibration.cache_ranges(network, np.array(text)))
     model.write_bytes(built.SerializeToString())
     (folder / SAMPLER).write_bytes(sampler_graph.build().SerializeToString())
 

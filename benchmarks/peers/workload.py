@@ -8,7 +8,8 @@ ends in `main(load, convert)`. It runs as
 and prints one line of JSON (see `measure`). The conversion runs once, in a process before, so that neither its time nor
 its memory counts.
 
-Tokens per second are those of decoding: the clock runs from the first new token to the last. Greedy; nothing ends a row
+Tokens per second are those of decoding: the clock runs from the first new token to the last; `batch_1_far` is that of
+one row after the long prompt, when attention weighs as much as the weights. Greedy; nothing ends a row
 before its length (token 0, which never comes, where a peer insists on an end); all rows of a batch have one length;
 prompts are random, the same for every peer.
 """
@@ -43,7 +44,7 @@ class Job:
     context: int
     prompt_tokens: int = 16
     new_tokens: int = 128
-    first_token_prompt: int = 512
+    long_prompt: int = 512
     repeats: int = 5
     seconds: float = 3.0
 
@@ -85,8 +86,11 @@ def measure(loaded: Loaded, job: Job) -> dict[str, Any]:
         for rows in job.batches
         if rows <= (loaded.most_rows or rows)
     }
-    [asked] = prompts(job, 1, job.first_token_prompt)
-    first = first_token_seconds(loaded.decode, asked, job.repeats, job.seconds)
+    far = prompts(job, 1, job.long_prompt)
+    rates["batch_1_far"] = tokens_per_second(
+        loaded.decode, far, job.new_tokens, job.repeats, WARM_UP_TOKENS, job.seconds
+    )
+    first = first_token_seconds(loaded.decode, far[0], job.repeats, job.seconds)
     said = loaded.decode(prompts(job, 1, job.prompt_tokens), GREEDY_TOKENS, lambda: None)[0]
     return {
         "tokens_per_second": rates,

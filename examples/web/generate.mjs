@@ -21,10 +21,11 @@ function emptyPast() {
   if (network.network === "bigram") return {};
   const places = graph === "portable" ? 0 : info.context; // a growing cache, or one of fixed size
   const shape = [1, network.n_head, places, network.n_embd / network.n_head];
+  const [type, Numbers] = graph === "int8" ? ["int8", Int8Array] : ["float32", Float32Array];
   const past = {};
   for (let layer = 0; layer < network.n_layer; layer++)
     for (const kind of ["key", "value"])
-      past[`past_${kind}.${layer}`] = new ort.Tensor("float32", new Float32Array(shape[1] * shape[2] * shape[3]), shape);
+      past[`past_${kind}.${layer}`] = new ort.Tensor(type, new Numbers(shape[1] * shape[2] * shape[3]), shape);
   return past;
 }
 

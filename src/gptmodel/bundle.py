@@ -23,7 +23,7 @@ from gptmodel.onnx_decoder import OnnxDecoder
 from gptmodel.onnx_session import CudaNotLoaded, Device, Place
 from gptmodel.tokenizer import Tokenizer
 
-FORMAT, FORMAT_VERSION = "gptmodel-bundle", 2
+FORMAT, FORMAT_VERSION = "gptmodel-bundle", 3
 MODEL, TOKENIZER, INFO = variants.GRAPHS["portable"].file, "tokenizer.json", "bundle.json"
 ASK = "export it again (dvc repro) or copy the whole folder again"
 

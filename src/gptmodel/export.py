@@ -7,7 +7,7 @@ from typing import Any
 
 import onnxruntime
 
-from gptmodel import bundle, fast_graph, files, hf, networks, onnx_graph, parity, sampler_graph, variants
+from gptmodel import bundle, calibration, fast_graph, files, hf, networks, onnx_graph, parity, sampler_graph, variants
 from gptmodel.checkpoint import Meta
 from gptmodel.dataset import Dataset
 from gptmodel.errors import UserError
@@ -15,6 +15,7 @@ from gptmodel.evaluation import total_nats
 from gptmodel.gpt import GPT
 from gptmodel.networks import LanguageModel
 from gptmodel.params import Export
+from gptmodel.parity import TokenIds
 from gptmodel.provenance import versions
 from gptmodel.tokenizer import Tokenizer
 from gptmodel.torch_decoder import TorchDecoder
@@ -34,7 +35,7 @@ def write_bundle(
         raise UserError(f"{tokenizer} is not the one {meta.variant} was trained with: run `dvc repro`")
     with files.whole_folder(folder) as partial:
         (partial / bundle.TOKENIZER).write_bytes(tokenizer.read_bytes())
-        write_graphs(partial, network)
+        write_graphs(partial, network, data.ids["train"])
         proof = {name: _prove(partial, name, network, data, limits) for name in graphs(network)}
         info = bundle.Info(
             variant=meta.variant,
@@ -68,14 +69,15 @@ def graphs(network: LanguageModel) -> list[str]:
     return list(variants.GRAPHS) if isinstance(network, GPT) else ["portable"]
 
 
-def write_graphs(folder: Path, network: LanguageModel) -> None:
-    """Write the ONNX files of a network."""
+def write_graphs(folder: Path, network: LanguageModel, ids: TokenIds) -> None:
+    """Write the ONNX files of a network; `ids` is a text that shows how large its keys and values get."""
     (folder / variants.GRAPHS["portable"].file).write_bytes(onnx_graph.build(network).SerializeToString())
     if isinstance(network, GPT):
+        ranges = calibration.cache_ranges(network, ids)
         precisions: list[fast_graph.Precision] = ["fp32", "int8", "fp16"]
         for precision in precisions:
             file = folder / variants.GRAPHS[precision].file
-            file.write_bytes(fast_graph.build(network, precision).SerializeToString())
+            file.write_bytes(fast_graph.build(network, precision, ranges).SerializeToString())
         (folder / variants.SAMPLER).write_bytes(sampler_graph.build().SerializeToString())
 
 

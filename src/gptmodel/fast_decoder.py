@@ -11,6 +11,9 @@ Source: https://onnxruntime.ai/docs/api/python; past and present in one buffer: 
 https://github.com/microsoft/onnxruntime/blob/main/docs/ContribOperators.md.
 """
 
+import contextlib
+import math
+import mmap
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,7 +25,8 @@ from gptmodel import onnx_session
 from gptmodel.decoding import Ids, Logits
 from gptmodel.onnx_session import Place
 
-FLOATS = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
+NUMBERS = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(int8)": np.int8}  # of keys and values
+CHUNK = 128  # tokens of a prompt that are read at a time
 
 
 class Buffer:
@@ -81,7 +85,7 @@ class FastDecoder:
         self.place, self.threads = place, threads
         inputs = {value.name: value for value in self._session.get_inputs()}
         self._past = {
-            name: (tuple(value.shape[1:]), FLOATS[value.type])
+            name: (tuple(value.shape[1:]), NUMBERS[value.type])
             for name, value in inputs.items()
             if name.startswith("past_")
         }
@@ -124,20 +128,34 @@ class FastDecoder:
         return buffers.owner
 
     def _prompt(self, ids_BT: Ids, pad_B: Ids, buffers: Buffers, last: bool) -> Logits:
-        """Read whole prompts, each turned to the left by its padding."""
+        """Read whole prompts, each turned to the left by its padding.
+
+        A single row on the CPU is read chunk by chunk, which gives the same logits: a chunk is not compared with what
+        comes after it (512 tokens of 10M parameters: a sixth to a quarter less time). ONNX Runtime has that for one
+        row only.
+        """
         size, length = ids_BT.shape
         place_BT = (np.arange(length) - pad_B[:, None]) % length  # where each of the padded places goes
         turned_BT = np.empty_like(ids_BT)
         np.put_along_axis(turned_BT, place_BT, ids_BT, axis=1)
-        flat_BT = place_BT + length * np.arange(size)[:, None]
-        inputs = {
-            "input_ids": turned_BT,
-            "last_place": (length - 1 - pad_B).astype(np.int32),
-            "total_length": np.array(length, dtype=np.int32),
-            "rows": (flat_BT[:, -1] if last else flat_BT.ravel()).copy(),
-        }
-        if self._learned_positions:
-            inputs["position_ids"] = np.tile(np.arange(length), (size, 1))
+        chunk = CHUNK if size == 1 and self.place == "cpu" and not pad_B.any() else length
+        logits = []
+        for first in range(0, length, chunk):
+            end = min(first + chunk, length)
+            rows_BT = place_BT[:, first:end] - first + (end - first) * np.arange(size)[:, None]
+            inputs = {
+                "input_ids": turned_BT[:, first:end].copy(),
+                "last_place": (np.minimum(end, length - pad_B) - 1).astype(np.int32),
+                "total_length": np.array(end, dtype=np.int32),
+                "rows": (rows_BT[:, -1] if last else rows_BT.ravel()).copy(),
+            }
+            if self._learned_positions:
+                inputs["position_ids"] = np.tile(np.arange(first, end), (size, 1))
+            logits.append(self._read(inputs, buffers).reshape(size, -1, self.vocab_size))
+        return logits[-1] if last else np.concatenate(logits, axis=1)
+
+    def _read(self, inputs: dict[str, npt.NDArray[Any]], buffers: Buffers) -> Logits:
+        """Run the graph on tokens of prompts; return the logits that `rows` asks for."""
         binding = self._session.io_binding()
         for name, value in inputs.items():
             binding.bind_cpu_input(name, value)
@@ -145,7 +163,7 @@ class FastDecoder:
         bind_past(binding, buffers.past)
         self._session.run_with_iobinding(binding, self._prompt_options)
         logits: Logits = binding.get_outputs()[0].numpy()
-        return logits.reshape(size, -1, self.vocab_size)
+        return logits
 
     def _place(self, buffers: Buffers, ids_B1: Ids, place_B: Ids) -> None:
         """Write what the next step reads: the new tokens and where they go."""
@@ -166,7 +184,7 @@ class FastDecoder:
         # In CPU memory, and the same in every step, as a captured graph wants it: the most that a row can hold.
         inputs["total_length"] = Buffer(self._ort, np.array(self.context, np.int32), "cpu")
         past = {
-            name: Buffer(self._ort, np.zeros((size, *shape), dtype), self.place)
+            name: Buffer(self._ort, untouched((size, *shape), dtype), self.place)
             for name, (shape, dtype) in self._past.items()
         }
         logits = Buffer(self._ort, np.zeros((size, self.vocab_size), np.float32), self.place)
@@ -176,6 +194,18 @@ class FastDecoder:
         step.bind_ortvalue_output("logits", logits.tensor)
         bind_past(step, past)
         return Buffers(size, past, inputs, logits, step)
+
+
+def untouched(shape: tuple[int, ...], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
+    """Return zeros that take memory page by page, when they are written.
+
+    numpy's zeros come in pages of 2 MB on Linux, and the first tokens of every row and head lie in all of them.
+    """
+    memory = mmap.mmap(-1, math.prod(shape) * np.dtype(dtype).itemsize)
+    if hasattr(mmap, "MADV_NOHUGEPAGE"):
+        with contextlib.suppress(OSError):  # a kernel without large pages
+            memory.madvise(mmap.MADV_NOHUGEPAGE)
+    return np.ndarray(shape, dtype, memory)
 
 
 def bind_past(binding: Any, past: dict[str, Buffer]) -> None:

@@ -26,7 +26,7 @@ import numpy.typing as npt
 from gptmodel import variants
 from gptmodel.bundle import Bundle
 from gptmodel.decoding import Decoder, Logits, left_pad
-from gptmodel.fast_decoder import Buffer, Buffers, FastDecoder, bind_past
+from gptmodel.fast_decoder import Buffer, Buffers, FastDecoder, bind_past, untouched
 
 LEAST = 2  # rows of a step
 
@@ -63,15 +63,10 @@ class FastSlots(FastDecoder):
         self.size = size
         rows = max(size, LEAST)
         self._pool: dict[str, npt.NDArray[Any]] = {
-            name: np.zeros((rows, *shape), dtype) for name, (shape, dtype) in self._past.items()
+            name: untouched((rows, *shape), dtype) for name, (shape, dtype) in self._past.items()
         }
         self._length_B = np.zeros(rows, dtype=np.int64)
         self._reading, self._stepping = self._allocate(1), self._part(LEAST)
-
-    @property
-    def cache_bytes(self) -> int:
-        """The most memory that keys and values take."""
-        return sum(array.nbytes for array in self._pool.values())
 
     def feed(self, windows: Sequence[Sequence[int]], fresh: Sequence[int]) -> Logits:
         """Return the logits after each window (see `Slots`)."""
