@@ -30,6 +30,7 @@ from floors import floors
 from scratch import Project, Values, changed, recipe
 
 from gptmodel import checkpoint, devices, files, scores
+from gptmodel.encoding import read_splits
 from gptmodel.errors import UserError, one_line_errors
 
 ORDERS = range(2, 9)
@@ -56,6 +57,7 @@ def train(project: Project, model: str) -> dict[str, Any]:
     device = devices.pick(project.settings.device)
     network, meta = checkpoint.load(folder / "checkpoint", device)
     best = next(row for row in history if int(row["step"]) == meta.best_step)
+    texts, rate = read_splits(project.root / "data" / "clean"), project.settings.evaluation.dynamic_rate
     return {
         "seed": project.settings.seed,
         "wall_seconds": round(usage.seconds, 1),
@@ -64,7 +66,7 @@ def train(project: Project, model: str) -> dict[str, Any]:
         "inductor_cache": "empty",
         "final": _validation(history[-1]),
         "best": _validation(best),
-        "saved": scores.score(network, project.dataset(meta.level), project.root / "data" / "clean", device),
+        "saved": scores.score(network, project.dataset(meta.level), texts, device, rate).metrics,
         "training": json.loads((folder / "training.json").read_text(encoding="utf-8")),
     }
 

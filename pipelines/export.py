@@ -1,10 +1,9 @@
 """Stage export@VARIANT: models/VARIANT/checkpoint -> bundle/ and hf/, with model cards; nothing if unequal to torch."""
 
-import json
-
 from gptmodel import checkpoint, export, hf, mirror, model_card, params, tracking
 from gptmodel.dataset import Dataset
 from gptmodel.errors import one_line_errors
+from gptmodel.outputs import read_json
 from pipelines import layout
 
 
@@ -15,7 +14,7 @@ def main() -> None:
         folder, config = layout.MODELS / name, settings.variant(name)
         network, meta = checkpoint.load(folder / "checkpoint")
         data = Dataset.read(layout.TOKENS / meta.level)
-        metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+        metrics = read_json(folder / "metrics.json")
         export.write_bundle(folder / "bundle", network, meta, data, metrics, settings.export)
         export.write_hf(folder / "hf", network, data.tokenizer)
         model_card.write(folder, layout.LADDER, meta, config, hf.home(network))

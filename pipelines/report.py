@@ -1,9 +1,8 @@
 """Stage report: models/* and the ladder -> reports/ (page, comparison, curves, gallery); every tracked run gets it."""
 
-import json
-
 from gptmodel import checkpoint, compare, files, mirror, page, params, report, scores, tracking
 from gptmodel.errors import one_line_errors
+from gptmodel.outputs import read_json
 from gptmodel.surprisal import CharacterCosts
 from pipelines import layout
 
@@ -15,7 +14,7 @@ def main() -> None:
         results = {name: report.Result.read(layout.MODELS / name) for name in names}
         metas = [checkpoint.read_meta(layout.MODELS / name / "checkpoint") for name in names]
         table, points = report.comparison(results), report.curves(results)
-        counts = json.loads((layout.LADDER / "ladder.json").read_text(encoding="utf-8"))
+        counts = read_json(layout.LADDER / "ladder.json")
         costs = {name: CharacterCosts.read(layout.MODELS / name / "surprisal.npz") for name in names}
         costs[counts["best"]] = CharacterCosts.read(layout.LADDER / "surprisal.npz")
         pairs = compare.pairs(costs, "test" if "test" in counts["splits"] else "validation")

@@ -27,7 +27,7 @@ def module_file(name: str) -> Path | None:
 
 def imports(file: Path) -> set[str]:
     """Return the dotted names that a file imports; `from a import b` counts as both `a` and `a.b`."""
-    names = set()
+    names = set[str]()
     for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             names.update(alias.name for alias in node.names)

@@ -261,6 +261,14 @@ def test_a_graph_in_fewer_bits_that_costs_too_much_is_refused(workspace, capsys,
     )
 
 
+@pytest.mark.parametrize("name", ["models/gpt-char/metrics.json", "data/ladder/ladder.json"])
+def test_a_result_that_is_not_there_is_one_line(workspace, capsys, name):
+    Path(name).unlink()
+    with pytest.raises(SystemExit, match="2"):
+        export.main()
+    assert f"{name} does not exist: run `dvc repro`" in capsys.readouterr().err
+
+
 def test_another_tokenizer_than_the_trained_one_is_refused(workspace, capsys):
     tokenizer.fit_char(TEXT + "☃", 1).save(Path("data/tokens/char/tokenizer.json"))
     with pytest.raises(SystemExit):

@@ -66,14 +66,16 @@ def ticked(steps: Callable[[Prompts, int], Iterable[Sequence[int]]]) -> Decode:
         for ids in steps(prompts, new_tokens):
             tick()
             columns.append(ids)
-        return np.array(columns).T.tolist()
+        rows: list[list[int]] = np.array(columns).T.tolist()
+        return rows
 
     return decode
 
 
 def prompts(job: Job, rows: int, tokens: int) -> Prompts:
     """Return random rows without token 0; the first is the same for any number of rows."""
-    return np.random.default_rng(0).integers(1, job.vocab_size, (rows, tokens)).tolist()
+    asked: Prompts = np.random.default_rng(0).integers(1, job.vocab_size, (rows, tokens)).tolist()
+    return asked
 
 
 def measure(loaded: Loaded, job: Job) -> dict[str, Any]:
@@ -98,7 +100,7 @@ def measure(loaded: Loaded, job: Job) -> dict[str, Any]:
         "peak_memory_mb": peak_memory_bytes() / 1e6,
         "weights_mb": loaded.weights_bytes / 1e6,
         "versions": {"python": platform.python_version(), **versions(loaded.packages)},
-        "greedy_tokens": [int(token) for token in said],
+        "greedy_tokens": np.asarray(said).tolist(),
     }
 
 

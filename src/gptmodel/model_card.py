@@ -19,6 +19,7 @@ from typing import Any, Literal
 
 from gptmodel import files
 from gptmodel.checkpoint import Meta
+from gptmodel.outputs import read_json
 from gptmodel.params import Training, Variant
 
 CARD = "README.md"
@@ -45,9 +46,9 @@ class Results:
 
     @classmethod
     def read(cls, folder: Path, ladder: Path) -> "Results":
-        """Read those of models/NAME and of data/ladder."""
+        """Read those of models/NAME and of data/ladder; `UserError` names the file that is missing or damaged."""
         paths = [folder / f"{name}.json" for name in ("metrics", "training", "novelty", "breakdown")]
-        return cls(*(json.loads(path.read_text(encoding="utf-8")) for path in [*paths, ladder / "ladder.json"]))
+        return cls(*(read_json(path) for path in [*paths, ladder / "ladder.json"]))
 
     @property
     def split(self) -> str:

@@ -14,7 +14,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from gptmodel.errors import UserError
+from gptmodel.outputs import read_json
 from gptmodel.report import Result, comparison
 
 # In the order in which the browser reads them: what is used comes before what uses it.
@@ -40,8 +40,8 @@ def collect(
     timeline.md and `ladder` may be missing: their place on the page then says so. `UserError` names a damaged file.
     """
     return {
-        "corpus": _read(corpus),
-        "ladder": _read(ladder) if ladder.exists() else None,
+        "corpus": read_json(corpus),
+        "ladder": read_json(ladder) if ladder.exists() else None,
         "pairs": [dict(pair) for pair in pairs],
         "models": [_model(name, results[name], models / name) for name in comparison(results)["model"]],
     }
@@ -60,18 +60,8 @@ def _model(name: str, result: Result, folder: Path) -> dict[str, Any]:
         "history": {column: result.history[column].tolist() for column in columns},
         "samples": [sample.as_dict() for sample in result.samples],
         "timeline": entries(timeline.read_text(encoding="utf-8")) if timeline.exists() else [],
-        **{part: _read(path) if (path := folder / f"{part}.json").exists() else None for part in OPTIONAL},
+        **{part: read_json(path) if (path := folder / f"{part}.json").exists() else None for part in OPTIONAL},
     }
-
-
-def _read(path: Path) -> Any:
-    """Return the content of a JSON file."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"{path} does not exist: run `dvc repro`") from None
-    except ValueError as error:
-        raise UserError(f"{path} cannot be read ({error}): run `dvc repro`") from None
 
 
 def entries(markdown: str) -> list[dict[str, Any]]:

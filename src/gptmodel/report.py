@@ -3,7 +3,6 @@
 The only module that draws (matplotlib). It reads the DVC outputs of every variant and derives everything from them.
 """
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 import pandas as pd
 
 from gptmodel.errors import UserError
+from gptmodel.outputs import read_json
 from gptmodel.samples import Sample
 
 EXCERPT = 240  # characters
@@ -33,7 +33,7 @@ class Result:
         """Read models/VARIANT; `UserError` names the file that is missing or damaged."""
         try:
             metrics, training, benchmark, breakdown, samples = (
-                json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
+                read_json(folder / f"{name}.json")
                 for name in ("metrics", "training", "benchmark", "breakdown", "samples")
             )
             history = pd.read_csv(folder / "history.csv")

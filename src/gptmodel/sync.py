@@ -12,7 +12,6 @@ machine was), and removing what is in MLflow but not here.
 import argparse
 import csv
 import hashlib
-import json
 import time
 from dataclasses import fields
 from pathlib import Path
@@ -22,6 +21,7 @@ from gptmodel import checkpoint, mirror, scores, tracking
 from gptmodel.checkpoint import Meta
 from gptmodel.errors import UserError, one_line_errors
 from gptmodel.numerics import Numerics
+from gptmodel.outputs import read_json
 from gptmodel.strict import read_yaml
 
 MODELS, REPORTS, LOCK = Path("models"), Path("reports"), Path("dvc.lock")
@@ -36,14 +36,14 @@ def sync(name: str) -> str:
     """
     folder = MODELS / name
     meta = checkpoint.read_meta(folder / "checkpoint")
-    training = _json(folder / "training.json")
+    training = read_json(folder / "training.json")
     rows = _rows(folder / "history.csv")
     run, created = tracking.restore(**meta.identity(), began=time.time() - training["seconds"])
     run.log_params({**parameters(meta, folder / "history.csv"), **{key: training[key] for key in NUMERICS}})
     run.log_corpus(meta.corpus)
     run.restore_history(rows, training["seconds"])
     done = [stage for stage, names in mirror.FILES.items() if all((folder / file).is_file() for file in names)]
-    if "evaluate" in done and _json(folder / "breakdown.json").get("fingerprint") != meta.fingerprint:
+    if "evaluate" in done and read_json(folder / "breakdown.json").get("fingerprint") != meta.fingerprint:
         done.remove("evaluate")  # of other weights: an experiment that only trained was applied
     for stage in done:
         mirror.LOG[stage](run, folder)
@@ -51,7 +51,7 @@ def sync(name: str) -> str:
     if reports:
         mirror.reported(run, reports)
     if "evaluate" in done:
-        summary = scores.summary(_json(folder / "metrics.json"))
+        summary = scores.summary(read_json(folder / "metrics.json"))
         mirror.describe(run, f"{meta.corpus['title']}, {meta.level} level: {summary}", folder, reports)
     run.complete([*done, *(["report"] if reports else [])], training["seconds"])
     if run.client is None:
@@ -84,13 +84,6 @@ def _rows(history: Path) -> list[dict[str, float]]:
     """Return history.csv with NaN for its empty cells."""
     with history.open(encoding="utf-8", newline="") as file:
         return [{key: float(cell or "nan") for key, cell in row.items()} for row in csv.DictReader(file)]
-
-
-def _json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError) as error:
-        raise UserError(f"{path} is missing or damaged ({error}): run `dvc repro`, or `dvc pull`") from None
 
 
 def main() -> None:
