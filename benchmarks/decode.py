@@ -8,7 +8,8 @@ in a fresh process, and in an environment of its own with pinned versions (`peer
 system once, one after the other, so that whatever else the machine does falls on all; medians over the rounds are
 reported, and how near they come to the physical limit: all weights and the cache's keys and values read once per
 token at the memory's speed (`roofline.py`). A system that cannot run is recorded with the reason. The greedy tokens of
-the fp32 systems are compared with PyTorch's. The result goes to benchmarks/results/decode-DEVICE.json and .png.
+the fp32 systems are compared with PyTorch's. Each size goes to benchmarks/results/decode-DEVICE-SIZE.json, and all
+that are there to the figure decode-DEVICE.png.
 """
 
 import argparse
@@ -167,20 +168,18 @@ def rows(measured: dict[System, list[Figures]], device: str) -> list[Figures]:
     return sorted(found, key=lambda row: (row["size"], row["threads"], -next(iter(row["tokens_per_second"].values()))))
 
 
-def draw(found: list[Figures], path: Path) -> None:
+def draw(sizes: list[list[Figures]], path: Path) -> None:
     """Draw tokens per second of the first batch size, one panel per size, systems at their best number of threads."""
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    batch = next(iter(found[0]["tokens_per_second"]))
-    sizes = list(dict.fromkeys(row["size"] for row in found))
     figure, panels = pyplot.subplots(1, len(sizes), figsize=(6.5 * len(sizes), 5), layout="constrained", squeeze=False)
-    for panel, size in zip(panels[0], sizes, strict=True):
+    for panel, found in zip(panels[0], sizes, strict=True):
+        batch = next(iter(found[0]["tokens_per_second"]))
         best = dict[str, tuple[float, int]]()
         for row in found:
             rate, now = row["tokens_per_second"][batch], best.get(row["name"], (0.0, 0))
-            if row["size"] == size:
-                best[row["name"]] = max(now, (rate, row["threads"]))
+            best[row["name"]] = max(now, (rate, row["threads"]))
         ordered = sorted(best, key=best.__getitem__)
         bars = panel.barh(
             ordered,
@@ -189,7 +188,7 @@ def draw(found: list[Figures], path: Path) -> None:
         )
         labels = [f"{best[name][0]:,.0f}  ({in_words(best[name][1])})" for name in ordered]
         panel.bar_label(bars, labels, padding=4, fontsize=9)
-        panel.set_title(f"{size} parameters, {batch.replace('_', ' ')}", loc="left")
+        panel.set_title(f"{found[0]['size']} parameters, {batch.replace('_', ' ')}", loc="left")
         panel.set_xlabel("tokens per second")
         panel.margins(x=0.5)
         panel.spines[["top", "right"]].set_visible(False)
@@ -235,20 +234,23 @@ def main() -> None:
             else:
                 measured.setdefault(system, []).append(outcome)
     workload = {each.name: each.default for each in fields(Job) if isinstance(each.default, int | float)}
-    result = {
-        "rows": rows(measured, asked.device),
-        "missing": missing,
-        "parameters": parameters,
-        "conditions": {**workload, "rounds": asked.rounds, "load_before": round(busy, 2), "sampling": "greedy"},
-        **environment(
-            *("torch", "onnxruntime", "onnxruntime-gpu", "numpy"),
-            **processor(),
-            gpu=torch.cuda.get_device_name() if asked.device == "cuda" else None,
-        ),
-    }
-    files.write_json(asked.results / f"decode-{asked.device}.json", result)
-    if measured:
-        draw(result["rows"], asked.results / f"decode-{asked.device}.png")
+    conditions = {**workload, "rounds": asked.rounds, "load_before": round(busy, 2), "sampling": "greedy"}
+    versions = ("torch", "onnxruntime", "onnxruntime-gpu", "numpy")
+    gpu = torch.cuda.get_device_name() if asked.device == "cuda" else None
+    found = rows(measured, asked.device)
+    for size in asked.size:
+        record = {
+            "rows": [row for row in found if row["size"] == size],
+            "missing": [each for each in missing if each["size"] == size],
+            "parameters": parameters[size],
+            "conditions": conditions,
+            **environment(*versions, **processor(), gpu=gpu),
+        }
+        files.write_json(asked.results / f"decode-{asked.device}-{size}.json", record)
+    records = [asked.results / f"decode-{asked.device}-{size}.json" for size in weights.SIZES]
+    kept = [json.loads(path.read_text(encoding="utf-8"))["rows"] for path in records if path.exists()]
+    if drawn := [each for each in kept if each]:
+        draw(drawn, asked.results / f"decode-{asked.device}.png")
 
 
 if __name__ == "__main__":

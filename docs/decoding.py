@@ -15,10 +15,8 @@ def tables() -> str:
     parts = []
     for path in sorted(RESULTS.glob("decode-*.json")):
         record = json.loads(path.read_text(encoding="utf-8"))
-        for size in dict.fromkeys(row["size"] for row in record["rows"]):
-            rows = [row for row in record["rows"] if row["size"] == size]
-            title = f"**{record['parameters'][size]:,} parameters**, {record.get('gpu') or 'CPU'}, tokens per second"
-            parts.append("\n".join([f"{title}:\n", HEAD, *map(_line, _best(rows))]))
+        title = f"**{record['parameters']:,} parameters**, {record.get('gpu') or 'CPU'}, tokens per second"
+        parts.append("\n".join([f"{title}:\n", HEAD, *map(_line, _best(record["rows"]))]))
         if record["missing"]:
             reasons = {each["name"]: each["reason"] for each in record["missing"]}
             parts.append("Not there: " + "; ".join(f"{name} ({reason})" for name, reason in reasons.items()) + ".")
