@@ -29,7 +29,7 @@ def main() -> None:
             files.write_json(folder / "samples.json", [sample.as_dict() for sample in written])
             files.write_text(folder / "samples.md", markdown)
             files.write_json(folder / "metrics.json", metrics)
-            summary = f"{meta.corpus['title']}, {meta.level} level: {scores.summary(metrics)}"
+            summary = scores.summary(meta, metrics)
             print("\n".join([f"{meta.variant}: {summary}", *new["warnings"]]))
             mirror.evaluated(run, folder)
             mirror.describe(run, summary, folder)

@@ -33,7 +33,7 @@ def main() -> None:
         for meta in metas:
             with tracking.run(**meta.identity(), stage="report") as run:
                 mirror.reported(run, layout.REPORTS)
-                summary = f"{meta.corpus['title']}, {meta.level} level: {scores.summary(results[meta.variant].metrics)}"
+                summary = scores.summary(meta, results[meta.variant].metrics)
                 mirror.describe(run, summary, layout.MODELS / meta.variant, layout.REPORTS)
 
 

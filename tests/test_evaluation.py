@@ -6,7 +6,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gptmodel import evaluation
+from gptmodel import evaluation, scores
+from gptmodel.checkpoint import Meta
 from gptmodel.evaluation import Score, sliding_nats, token_nats, total_nats
 from gptmodel.surprisal import naming_nats
 from tests.networks_for_tests import CONFIGS, CONTEXT, VOCAB_SIZE, build
@@ -110,3 +111,11 @@ def test_levels_compare_by_the_text_not_by_the_token() -> None:
 
 def test_a_text_without_spaces_has_a_finite_word_perplexity() -> None:
     assert math.isfinite(Score.of(1e6, 1000, "雨" * 1000).word_perplexity)
+
+
+def test_the_summary_of_a_model_is_one_line() -> None:
+    meta = Meta.model_construct(level="char", corpus={"title": "Roman"})
+    figures = {"bits_per_char": 2.081, "bits_per_char_low": 2.04, "bits_per_char_high": 2.12}
+    metrics = {"best_step": 7, "validation": figures | {"bits_per_char": 2.0871}, "test": figures}
+    expected = "bits per character: validation 2.087 (2.040 to 2.120), test 2.081 (2.040 to 2.120)"
+    assert scores.summary(meta, metrics) == f"Roman, char level: {expected}"

@@ -107,7 +107,7 @@ def load(path: Path, job: workload.Job) -> workload.Loaded:
 
     def steps(prompts: workload.Prompts, new_tokens: int) -> Iterator[np.ndarray]:
         ids_BT = np.array(prompts, dtype=np.int32)
-        capacity = max(ids_BT.shape[1] + new_tokens, job.prompt_tokens + job.new_tokens)
+        capacity = ids_BT.shape[1] + max(new_tokens, job.new_tokens)
         key = len(prompts), capacity
         if key not in ready:
             ready[key] = Rows(model, *key, job)

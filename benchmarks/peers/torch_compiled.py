@@ -85,7 +85,7 @@ def load(folder: Path, job: workload.Job) -> workload.Loaded:
     def steps(prompts: workload.Prompts, new_tokens: int) -> Iterator[list[int]]:
         ids_BT = torch.tensor(prompts, device=job.device)
         length = ids_BT.shape[1]
-        eager, compiled = steppers(len(prompts), max(length + new_tokens, job.prompt_tokens + job.new_tokens))
+        eager, compiled = steppers(len(prompts), length + max(new_tokens, job.new_tokens))
         ids_B1 = eager(ids_BT, torch.arange(length, device=job.device))
         place_1 = torch.full((1,), length, device=job.device)
         yield ids_B1[:, 0].tolist()

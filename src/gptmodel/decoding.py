@@ -160,6 +160,9 @@ def _keep_likeliest(weight_BV: Floats, sampling: Sampling) -> Floats:
         inside_BV[:, sampling.top_k :] = False
     kept_B = inside_BV.sum(axis=1)
     edge_B1 = sorted_BV[np.arange(len(kept_B)), kept_B - 1][:, None]
+    at_least_BV = weight_BV >= edge_B1
+    if np.array_equal(at_least_BV.sum(axis=1), kept_B):  # mostly: no equals beyond the edge
+        return np.where(at_least_BV, weight_BV, 0.0)
     equal_BV, above_BV = weight_BV == edge_B1, weight_BV > edge_B1
     places_B1 = kept_B[:, None] - above_BV.sum(axis=1, keepdims=True)
     return np.where(above_BV | (equal_BV & (equal_BV.cumsum(axis=1) <= places_B1)), weight_BV, 0.0)

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from gptmodel import bootstrap, breakdown, ngram
+from gptmodel.checkpoint import Meta
 from gptmodel.dataset import Dataset
 from gptmodel.dynamic import dynamic_nats
 from gptmodel.evaluation import Score, sliding_nats, token_nats
@@ -62,16 +63,11 @@ def score(
     return Scores(metrics, CharacterCosts.of(costs, dict(texts)), parts)
 
 
-def summary(metrics: dict[str, Any]) -> str:
-    """Return the main figures in a few words.
-
-    >>> figures = {"bits_per_char": 2.081, "bits_per_char_low": 2.04, "bits_per_char_high": 2.12}
-    >>> summary({"validation": figures | {"bits_per_char": 2.0871}, "test": figures})
-    'bits per character: validation 2.087 (2.040 to 2.120), test 2.081 (2.040 to 2.120)'
-    """
+def summary(meta: Meta, metrics: Mapping[str, Any]) -> str:
+    """Return what was learned and the main figures, in a line: those of `metrics.json`."""
     scored = [
         f"{split} {of['bits_per_char']:.3f} ({of['bits_per_char_low']:.3f} to {of['bits_per_char_high']:.3f})"
         for split, of in metrics.items()
         if split in SCORED
     ]
-    return f"bits per character: {', '.join(scored)}"
+    return f"{meta.corpus['title']}, {meta.level} level: bits per character: {', '.join(scored)}"

@@ -58,7 +58,7 @@ def serve(
     device: Annotated[str, typer.Option(help="cpu, cuda, or auto: CUDA where there is one.")] = "cpu",
     variant: Annotated[
         str | None,
-        typer.Option(help="Graph: portable, fp32, int8 or fp16. [default on a CPU: fp32, as fast as int8 in company]"),
+        typer.Option(help="Graph: portable, fp32, int8 or fp16. [default on a CPU: fp32, exact in company]"),
     ] = None,
     threads: Annotated[int, typer.Option(help="CPU threads of the model; one core is for the network.")] = 1,
 ) -> None:

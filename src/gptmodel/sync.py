@@ -51,8 +51,8 @@ def sync(name: str) -> str:
     if reports:
         mirror.reported(run, reports)
     if "evaluate" in done:
-        summary = scores.summary(read_json(folder / "metrics.json"))
-        mirror.describe(run, f"{meta.corpus['title']}, {meta.level} level: {summary}", folder, reports)
+        summary = scores.summary(meta, read_json(folder / "metrics.json"))
+        mirror.describe(run, summary, folder, reports)
     run.complete([*done, *(["report"] if reports else [])], training["seconds"])
     if run.client is None:
         raise UserError(f"{name} is not complete in MLflow, as the store stopped working: run it again when it works")

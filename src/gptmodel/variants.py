@@ -2,7 +2,7 @@
 
 portable  model.onnx  standard operators, fp32, growing cache: any ONNX runtime
 fp32      fp32.onnx   ONNX Runtime's fused operators over a cache of fixed size
-int8      int8.onnx   the same with 8-bit weights
+int8      int8.onnx   the same with weights, keys and values in 8 bits
 fp16      fp16.onnx   the same in half precision; tokens are chosen on the device (sampler.onnx)
 """
 
