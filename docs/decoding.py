@@ -36,10 +36,7 @@ def _line(row: dict[str, Any]) -> str:
     cells = [
         f"**{row['name']}**" if row["peer"] == "ours" else row["name"],
         str(row["threads"]),
-        *(
-            f"{rates[batch]:,.0f}" if batch in rates else ""
-            for batch in ("batch_1", "batch_1_far", "batch_8", "batch_64")
-        ),
+        *(f"{rates[batch]:,.0f}" if batch in rates else "" for batch in RATES.values()),
         f"{row['first_token_ms']:.0f}",
         f"{row['peak_memory_mb']:,.0f}",
         " / ".join(f"{row['share_of_bandwidth'][kind]:.0%}" for kind in ("memory", "model_size")),
