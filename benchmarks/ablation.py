@@ -29,13 +29,15 @@ import torch
 from environment import RESULTS, environment, processor
 from scratch import Project, changed, recipe, trainer
 
-from gptmodel import devices, files, networks, numerics
-from gptmodel.batches import Ids
+from gptmodel import files
+from gptmodel.arrays import Ids
 from gptmodel.errors import UserError, one_line_errors
-from gptmodel.numerics import Numerics
-from gptmodel.params import GPTVariant
+from gptmodel.model import devices, networks
+from gptmodel.params import GPTModel
 from gptmodel.progress import say
 from gptmodel.provenance import fingerprint
+from gptmodel.training import precision
+from gptmodel.training.precision import Numerics
 
 FULL = "the full recipe"
 HELD_OUT = 0.1  # of the training split, its end
@@ -46,7 +48,7 @@ Changes = dict[str, Any]
 Run = dict[str, Any]
 
 
-def rows(base: GPTVariant) -> dict[str, Changes]:
+def rows(base: GPTModel) -> dict[str, Changes]:
     """Return what changes by row of the table; an ingredient that the recipe lacks has no row."""
     table: dict[str, Changes] = {FULL: {}}
     if base.muon_learning_rate:
@@ -79,7 +81,7 @@ class Task:
 
     row: str
     seed: int
-    config: GPTVariant
+    config: GPTModel
     numerics: Numerics
     train: Ids
     held_out: Ids
@@ -113,7 +115,7 @@ class Task:
 
 def tasks(project: Project, steps: int, seeds: int, jobs: int) -> tuple[list[Task], Changes]:
     """Return every training of the table, seed by seed, and what all of them share, for the record."""
-    modern = [one for one in project.settings.models.values() if isinstance(one, GPTVariant) and one.muon_learning_rate]
+    modern = [one for one in project.settings.models.values() if isinstance(one, GPTModel) and one.muon_learning_rate]
     if not modern:
         raise UserError("the recipe has no model that Muon trains: there are no ingredients to take away")
     base = modern[0]
@@ -122,7 +124,7 @@ def tasks(project: Project, steps: int, seeds: int, jobs: int) -> tuple[list[Tas
     data = project.dataset(base.tokenizer)
     ids = np.asarray(data.ids["train"])
     cut = int(len(ids) * (1 - HELD_OUT))
-    chosen, _ = numerics.choose(project.settings.engine, devices.pick("cpu"), say)
+    chosen, _ = precision.choose(project.settings.engine, devices.pick("cpu"), say)
     how = Numerics("cpu", chosen.precision, chosen.execution, max(1, torch.get_num_threads() // jobs))
     base = base.model_copy(update={"steps": steps, "evaluate_every": steps})
     every = [

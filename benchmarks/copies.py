@@ -19,8 +19,9 @@ from typing import Any
 
 from environment import RESULTS, environment, processor
 
-from gptmodel import copies, files, lexicon, novelty
-from gptmodel.samples import Sample
+from gptmodel import files
+from gptmodel.decoding.samples import Sample
+from gptmodel.evaluation import lexicon, memorization, novelty
 
 CHARACTERS = [200_000, 3_000_000, 10_000_000]
 HELD_OUT = 15_000
@@ -62,14 +63,14 @@ def measure(sources: list[str], characters: int) -> dict[str, Any]:
     train, held_out, samples = texts(sources, characters)
     parts = [sample.text for sample in samples]
     parts += [part.text for part in novelty.excerpts(held_out, [LENGTH] * SAMPLES)]
-    runs = [run for part in parts for run in copies.sequences(copies.words(part), novelty.COPIED_WORDS)]
+    runs = [run for part in parts for run in memorization.sequences(memorization.words(part), novelty.COPIED_WORDS)]
     before = peak_mb()
     return {
         "characters": len(train),
-        "automaton_cpu_seconds": cpu_seconds(copies.copied_spans, parts, ""),
-        "spans_cpu_seconds": cpu_seconds(copies.copied_spans, parts, train),
+        "automaton_cpu_seconds": cpu_seconds(memorization.copied_spans, parts, ""),
+        "spans_cpu_seconds": cpu_seconds(memorization.copied_spans, parts, train),
         "spans_peak_mb": [before, peak_mb()],
-        "sequences_cpu_seconds": cpu_seconds(copies.in_training, runs, train),
+        "sequences_cpu_seconds": cpu_seconds(memorization.in_training, runs, train),
         "vocabulary_cpu_seconds": cpu_seconds(lexicon.vocabulary, train, "fr"),
         "assess_cpu_seconds": cpu_seconds(novelty.assess, samples, train, held_out, "fr"),
         "assess_peak_mb": [before, peak_mb()],

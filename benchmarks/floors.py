@@ -25,15 +25,16 @@ import torch
 from environment import RESULTS, ROOT, environment, processor
 from scratch import trainer
 
-from gptmodel import files, ladder, params
-from gptmodel.batches import Ids
-from gptmodel.encoding import encode_split
+from gptmodel import files, params
+from gptmodel.arrays import Ids
+from gptmodel.data.encoding import encode_split
+from gptmodel.data.fitting import fit_char
+from gptmodel.data.tokenizer import naming_nats
 from gptmodel.errors import UserError, one_line_errors
-from gptmodel.evaluation import Score, total_nats
-from gptmodel.numerics import Numerics
-from gptmodel.surprisal import naming_nats
-from gptmodel.textfiles import read_text
-from gptmodel.tokenizer import fit_char
+from gptmodel.evaluation import baselines
+from gptmodel.model.loss import Score, total_nats
+from gptmodel.text.textfiles import read_text
+from gptmodel.training.precision import Numerics
 
 
 @dataclass(frozen=True)
@@ -68,10 +69,10 @@ class Floor:
 def floors(train: str, rest: str, orders: range) -> list[Floor]:
     """Count `train` and charge `rest`, Kneser-Ney at each order."""
     parts = Parts.of(train, rest)
-    return charged(parts, ladder.kneser_ney(parts.train_ids, parts.vocab_size, orders))
+    return charged(parts, baselines.kneser_ney(parts.train_ids, parts.vocab_size, orders))
 
 
-def charged(parts: Parts, rungs: Iterable[ladder.Rung]) -> list[Floor]:
+def charged(parts: Parts, rungs: Iterable[baselines.Rung]) -> list[Floor]:
     """Return what each rung pays; a rung is counted when it is asked for."""
     found, started = [], time.perf_counter()
     for rung in rungs:
@@ -158,8 +159,8 @@ def main() -> None:
         orders = order_range(asked.orders)
         train, rest, facts = texts(asked)
         parts = Parts.of(train, rest)
-        simple = ladder.simple(parts.train_ids, parts.vocab_size)
-        found = charged(parts, chain(simple, ladder.kneser_ney(parts.train_ids, parts.vocab_size, orders)))
+        simple = baselines.simple(parts.train_ids, parts.vocab_size)
+        found = charged(parts, chain(simple, baselines.kneser_ney(parts.train_ids, parts.vocab_size, orders)))
         print("counts        nats/char  bits/char  seconds")
         for floor in found:
             print(f"{floor.name:12}  {floor.nats_per_char:9.4f}  {floor.bits_per_char:9.4f}  {floor.seconds:7.2f}")

@@ -14,13 +14,16 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from gptmodel import bundle, checkpoint, parity, variants
-from gptmodel.dataset import Dataset
-from gptmodel.decoding import Decoder, Sampling, generate, sample_rng
-from gptmodel.evaluation import total_nats
-from gptmodel.fast_decoder import FastDecoder
-from gptmodel.gpt import GPT
-from gptmodel.torch_decoder import TorchDecoder
+from gptmodel.data.dataset import Dataset
+from gptmodel.decoding.engine import Decoder, generate
+from gptmodel.decoding.sampling import Sampling, sample_rng
+from gptmodel.export import parity
+from gptmodel.model import checkpoint
+from gptmodel.model.gpt import GPT
+from gptmodel.model.loss import total_nats
+from gptmodel.model.torch_decoder import TorchDecoder
+from gptmodel.runtime import bundle, graphs
+from gptmodel.runtime.fast_decoder import FastDecoder
 
 SAMPLINGS = [Sampling(0), Sampling(0.8, top_p=0.95), Sampling(1.0, top_k=9, repetition_penalty=1.2)]
 
@@ -49,7 +52,7 @@ def main() -> None:
     chunks = bundle.open_graph(folder / "bundle", "fp16", reference.context, asked.device, 1)
     paid = total_nats(network, data.ids["test"], torch.device("cpu"))
     print(asked.model, asdict(parity.cost(chunks, data.ids["test"], network.context, paid, 1e-3)))
-    host = FastDecoder(folder / "bundle" / variants.GRAPHS["fp16"].file, asked.device)
+    host = FastDecoder(folder / "bundle" / graphs.GRAPHS["fp16"].file, asked.device)
     for rows in (1, 3, 8):
         for sampling in SAMPLINGS:
             count = 2 * network.context

@@ -23,14 +23,17 @@ from environment import RESULTS, ROOT, environment, processor
 from scratch import Project, changed, recipe, trainer
 from torch import Tensor
 
-from gptmodel import files, networks, numerics, params, strict
-from gptmodel.batches import Ids, Windows
-from gptmodel.dataset import Dataset
+from gptmodel import files, params, strict
+from gptmodel.arrays import Ids
+from gptmodel.data.dataset import Dataset
 from gptmodel.errors import UserError, one_line_errors
-from gptmodel.numerics import Numerics
-from gptmodel.params import Variant
-from gptmodel.steps import Step
-from gptmodel.training import ALONE, Trainer, Unwatched
+from gptmodel.model import networks
+from gptmodel.params import Model
+from gptmodel.training import precision as choice
+from gptmodel.training.batches import Windows
+from gptmodel.training.precision import Numerics
+from gptmodel.training.step import Step
+from gptmodel.training.trainer import ALONE, Trainer, Unwatched
 
 MODEL, SEED = "gpt-char", 7
 SMALL = [  # the modern decoder of params.yaml, smaller, with every ingredient that a GPU could get wrong
@@ -288,9 +291,7 @@ def check_speed(device: Device, name: str, steps: int) -> None:
     splits = {"train": ids, "validation": ids[: 4 * config.context]}
     executions: list[Execution] = ["eager", *(device.executions if device.is_cuda else [])]
     for precision in ("bfloat16", "float32"):
-        rate = numerics.matrix_rate(
-            torch.device(device.kind), numerics.DTYPES[precision], numerics.RATE_SIZE[device.kind]
-        )
+        rate = choice.matrix_rate(torch.device(device.kind), choice.DTYPES[precision], choice.RATE_SIZE[device.kind])
         for execution in executions:
             training = trainer(config, splits, VOCABULARY, SEED, device.numerics(precision, execution))
             clock = Clock(steps, device.wait)
@@ -324,7 +325,7 @@ def main() -> None:
         values = changed(values, [f"corpus={asked.text.resolve()}", f"device={device.kind}", *small_values])
         project = Project.make(Path(folder), values)
         project.prepare()
-        small = Small(project.settings.variant(MODEL), project.dataset("char"))
+        small = Small(project.settings.model(MODEL), project.dataset("char"))
         for check in (check_precisions, check_executions, check_nonfinite, check_no_synchronisation):
             check(device, small)
         check_resume(device, project, values)

@@ -20,8 +20,10 @@ import torch
 from environment import RESULTS, environment, processor
 from scratch import Project, recipe, trainer
 
-from gptmodel import devices, files, numerics
+from gptmodel import files
+from gptmodel.model import devices
 from gptmodel.progress import say
+from gptmodel.training import precision
 
 PACE, OURS = "nanogpt-cpu", ("tinyshakespeare-sprint", "tinyshakespeare-cpu")
 PUBLISHED = 1.88
@@ -45,7 +47,7 @@ def course(root: Path, seed: int, target: float) -> list[Point]:
     config = config.model_copy(update={"evaluate_every": EVALUATE_EVERY})
     data = project.dataset(config.tokenizer)
     started = time.perf_counter()
-    chosen, _ = numerics.choose(project.settings.engine, devices.pick(project.settings.device), say)
+    chosen, _ = precision.choose(project.settings.engine, devices.pick(project.settings.device), say)
     training = trainer(config, data.ids, data.tokenizer.vocab_size, seed, chosen)
     seconds, points = time.perf_counter() - started, list[Point]()
     for evaluation in training.run():

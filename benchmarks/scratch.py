@@ -19,13 +19,14 @@ import torch
 import yaml
 from environment import ROOT
 
-from gptmodel import networks, params, strict
-from gptmodel.batches import Ids
-from gptmodel.dataset import Dataset
+from gptmodel import params, strict
+from gptmodel.arrays import Ids
+from gptmodel.data.dataset import Dataset
 from gptmodel.errors import UserError
-from gptmodel.numerics import Numerics
-from gptmodel.params import Params, Variant
-from gptmodel.training import Trainer
+from gptmodel.model import networks
+from gptmodel.params import Params, Model
+from gptmodel.training.precision import Numerics
+from gptmodel.training.trainer import Trainer
 
 Values = dict[str, Any]  # a params.yaml as nested dictionaries
 
@@ -136,7 +137,7 @@ class Project:
 def trainer(
     config: Variant, splits: dict[str, Ids], vocab_size: int, seed: int, numerics: Numerics, **options: Any
 ) -> Trainer:
-    """Return a training at its first step, made as `gptmodel.session` makes it; `options` are those of `Trainer`."""
+    """Return a training at its first step, made as `gptmodel.training.session` makes it; `options` are those of `Trainer`."""
     torch.set_num_threads(numerics.threads)
     torch.manual_seed(seed)
     network = networks.build(config.architecture(), vocab_size).to(numerics.device)

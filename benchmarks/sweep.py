@@ -23,8 +23,9 @@ from typing import Any
 import matplotlib
 from environment import RESULTS, ROOT, environment, processor
 
-from gptmodel import files, resume
+from gptmodel import files
 from gptmodel.errors import UserError, one_line_errors
+from gptmodel.training import saved_states
 
 FIGURE = ROOT / "docs" / "sweep.png"
 COLUMNS = ("bits_per_char", "bits_per_char_low", "bits_per_char_high")  # of metrics.json
@@ -85,7 +86,7 @@ def check(found: dict[str, Row], key: str) -> None:
         raise UserError(f"several experiments have the same {key}: keep one of each with `dvc exp remove NAME`")
     (first, one), *others = found.items()
     for name, other in others:
-        differing = resume.differences(without(one["params"], key), without(other["params"], key))
+        differing = saved_states.differences(without(one["params"], key), without(other["params"], key))
         if differing:
             raise UserError(f"experiments {first} and {name} differ in more than {key}: {', '.join(differing)}")
 

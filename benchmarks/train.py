@@ -29,9 +29,11 @@ from environment import RESULTS, environment, processor
 from floors import floors
 from scratch import Project, Values, changed, recipe
 
-from gptmodel import checkpoint, devices, files, scores
-from gptmodel.encoding import read_splits
+from gptmodel import files
+from gptmodel.data.encoding import read_splits
 from gptmodel.errors import UserError, one_line_errors
+from gptmodel.evaluation import scores
+from gptmodel.model import checkpoint, devices
 
 ORDERS = range(2, 9)
 PACKAGES = ("torch", "numpy", "tokenizers", "safetensors")

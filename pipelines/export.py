@@ -1,25 +1,25 @@
-"""Stage export@VARIANT: models/VARIANT/checkpoint -> bundle/ and hf/, with model cards; nothing if unequal to torch."""
+"""Stage export@MODEL: the checkpoint -> models/MODEL/bundle and hf, with model cards; nothing if unequal to torch."""
 
-from gptmodel import checkpoint, export, hf, mirror, model_card, params, tracking
-from gptmodel.dataset import Dataset
+from gptmodel import layout, params
+from gptmodel.data.corpus import read_clean
+from gptmodel.data.dataset import Dataset
 from gptmodel.errors import one_line_errors
-from gptmodel.outputs import read_json
-from pipelines import layout
+from gptmodel.export import bundle_writer, hf, model_card
+from gptmodel.model import checkpoint
+from gptmodel.tracking import outputs
+from pipelines import arguments
 
 
+@one_line_errors()
 def main() -> None:
     """Export the model named on the command line."""
-    with one_line_errors():
-        settings, name = params.load(layout.PARAMS), layout.variant()
-        folder, config = layout.MODELS / name, settings.variant(name)
-        network, meta = checkpoint.load(folder / "checkpoint")
-        data = Dataset.read(layout.TOKENS / meta.level)
-        metrics = read_json(folder / "metrics.json")
-        export.write_bundle(folder / "bundle", network, meta, data, metrics, settings.export)
-        export.write_hf(folder / "hf", network, data.tokenizer)
-        model_card.write(folder, layout.LADDER, meta, config, hf.home(network))
-        with tracking.run(**meta.identity(), stage="export") as run:
-            mirror.exported(run, folder)
+    settings, folder = params.load(layout.PARAMS), layout.ModelFolder(arguments.model())
+    network, meta = checkpoint.load(folder.checkpoint)
+    data, corpus = Dataset.read(layout.TOKENS / meta.level), read_clean(layout.CLEAN)
+    results = model_card.Results.read(meta, corpus, folder.evaluation, layout.BASELINES)
+    with outputs.tracked(meta, folder, "export"):
+        bundle_writer.write_bundle(folder.bundle, network, data, results, settings.export)
+        hf.write_folder(folder.hf, network, data.tokenizer, results)
 
 
 if __name__ == "__main__":

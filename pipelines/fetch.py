@@ -1,19 +1,19 @@
 """Stage fetch: params.yaml and data/catalog.yaml -> data/raw (the files of the corpus as they are, corpus.json)."""
 
-from gptmodel import catalog
+from gptmodel import layout
 from gptmodel.errors import one_line_errors
 from gptmodel.params import load
-from pipelines import layout
+from gptmodel.text import catalog
 
 
+@one_line_errors()
 def main() -> None:
     """Fetch the corpus that params.yaml names."""
-    with one_line_errors():
-        source = catalog.resolve(load(layout.PARAMS).corpus, catalog.load(layout.CATALOG))
-        corpus = catalog.fetch(source, layout.RAW)
-        by = f" by {corpus.author} ({corpus.year})" if corpus.author else ""
-        size = sum(file.bytes for file in corpus.files)
-        print(f"{corpus.name}: {corpus.title}{by}; {len(corpus.files)} file(s), {size:,} bytes; {corpus.licence}")
+    source = catalog.resolve(load(layout.PARAMS).corpus, catalog.load(layout.CATALOG))
+    corpus = catalog.fetch(source, layout.RAW)
+    by = f" by {corpus.author} ({corpus.year})" if corpus.author else ""
+    size = sum(file.bytes for file in corpus.files)
+    print(f"{corpus.name}: {corpus.title}{by}; {len(corpus.files)} file(s), {size:,} bytes; {corpus.licence}")
 
 
 if __name__ == "__main__":

@@ -1,26 +1,31 @@
-"""Stage train@VARIANT: data/tokens/LEVEL -> models/VARIANT/ (checkpoint, history.csv, timeline.md, training.json).
+"""Stage train@MODEL: data/tokens/LEVEL -> models/MODEL/training (checkpoint, history, timeline, speed).
 
-On several processes: `torchrun --standalone --nproc_per_node=N -m pipelines.train VARIANT`, or GPTMODEL_PROCESSES=N.
+On several processes: `torchrun --standalone --nproc_per_node=N -m pipelines.train MODEL`, or GPTMODEL_PROCESSES=N.
 """
 
-from gptmodel import batches, devices, experiment, params, processes, session, stop
-from gptmodel.corpus import read_clean
-from gptmodel.dataset import Dataset
+from gptmodel import layout, params
+from gptmodel.data.dataset import Dataset
 from gptmodel.errors import one_line_errors
-from pipelines import layout
+from gptmodel.model import devices
+from gptmodel.tracking import outputs
+from gptmodel.training import batches, distributed, experiment, session, signals
+from pipelines import arguments
 
 
+@one_line_errors()
 def main() -> None:
     """Train the model named on the command line, or go on where its training was stopped."""
-    with one_line_errors():
-        settings, name = params.load(layout.PARAMS), layout.variant()
-        config, device = settings.variant(name), devices.pick(settings.device)
-        processes.relaunch("pipelines.train")
-        with processes.join(device.type) as world, stop.requests() as asked:
-            data = Dataset.read(layout.TOKENS / config.tokenizer)
-            batches.check_context(config.context, data.ids, name)
-            described = experiment.describe(name, settings, data, read_clean(layout.CLEAN), device.type)
-            session.run(described, settings, layout.MODELS / name, world.device(device), world, asked)
+    settings, name = params.load(layout.PARAMS), arguments.model()
+    model, device = settings.model(name), devices.pick(settings.device)
+    distributed.relaunch("pipelines.train")
+    with distributed.join(device.type) as world, signals.requests() as asked:
+        data = Dataset.read(layout.TOKENS / model.tokenizer)
+        batches.check_context(model.context, data.ids, name)
+        described = experiment.describe(name, settings, data, device.type)
+        folder = layout.ModelFolder(name)
+        with session.held(described, settings, world.device(device), world, asked) as training:
+            with outputs.watching(described.meta, folder, tracked=world.is_main) as observer:
+                training.run(folder.training, observer)
 
 
 if __name__ == "__main__":

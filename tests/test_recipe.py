@@ -6,7 +6,7 @@ import pytest
 
 from gptmodel import params, recipe
 from gptmodel.errors import UserError
-from tests.closure import ROOT
+from tests.support.closure import ROOT
 
 NAMES = [path.stem for path in sorted((ROOT / "recipes").glob("*.yaml"))]
 

@@ -2,14 +2,15 @@
 
 import workload
 
-from gptmodel import decoding
-from gptmodel.decoding import Decoder, Sampling, sample_rng
+from gptmodel.decoding import sampling
+from gptmodel.decoding.engine import Decoder
+from gptmodel.decoding.sampling import Sampling, sample_rng
 
 
 def greedy(decoder: Decoder) -> workload.Decode:
     """Return the loop over a decoder."""
     return workload.ticked(
-        lambda prompts, new_tokens: decoding.generate(
+        lambda prompts, new_tokens: sampling.generate(
             decoder, prompts, new_tokens, Sampling(0), [sample_rng(0, row) for row in range(len(prompts))]
         )
     )

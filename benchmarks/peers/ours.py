@@ -1,6 +1,6 @@
 """Our ONNX files and their decoders, without torch. Variants: fast-fp32, fast-int8, fast-fp16, portable-fp32.
 
-As in a bundle, fp16 chooses its tokens on the device (`gptmodel.device_decoder`).
+As in a bundle, fp16 chooses its tokens on the device (`gptmodel.runtime.device_decoder`).
 """
 
 from pathlib import Path
@@ -9,23 +9,23 @@ import numpy as np
 import workload
 from greedy import greedy
 
-from gptmodel.decoding import Decoder
-from gptmodel.device_decoder import DeviceDecoder
-from gptmodel.fast_decoder import FastDecoder
-from gptmodel.onnx_decoder import OnnxDecoder
-from gptmodel.variants import SAMPLER
+from gptmodel.decoding.engine import Decoder
+from gptmodel.runtime.device_decoder import DeviceDecoder
+from gptmodel.runtime.fast_decoder import FastDecoder
+from gptmodel.runtime.graphs import SAMPLER
+from gptmodel.runtime.portable_decoder import OnnxDecoder
 
 
 def convert(folder: Path, model: Path, job: workload.Job) -> None:
     """Export the network, in a process that may import torch."""
     import weights
 
-    from gptmodel import calibration, fast_graph, onnx_graph, sampler_graph
+    from gptmodel.export import calibration, fast_graph, portable_graph, sampler_graph
 
     network = weights.load(folder)
     graph, precision = job.variant.split("-")
     if graph == "portable":
-        built = onnx_graph.build(network)
+        built = portable_graph.build(network)
     else:
         [text] = workload.prompts(job, 1, calibration.POSITIONS)
         built = fast_graph.build(network, precision, calibration.cache_ranges(network, np.array(text)))

@@ -4,7 +4,7 @@ The prompt is read eagerly; the step of one token per row is compiled for each b
 Variants: fp32; fp16 and bf16 convert weights and cache.
 Source: https://github.com/pytorch-labs/gpt-fast.
 
-Shape suffixes as in gptmodel.gpt; M is the length of the cache's buffers.
+Shape suffixes as in gptmodel.model.gpt; M is the length of the cache's buffers.
 """
 
 from collections.abc import Iterator
@@ -16,8 +16,8 @@ import weights
 import workload
 from torch import Tensor, nn
 
-from gptmodel import networks
-from gptmodel.gpt import GPT, rotate
+from gptmodel.model import networks
+from gptmodel.model.gpt import GPT, rotate
 
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 

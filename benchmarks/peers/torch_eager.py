@@ -7,8 +7,8 @@ import weights
 import workload
 from greedy import greedy
 
-from gptmodel import networks
-from gptmodel.torch_decoder import TorchDecoder
+from gptmodel.model import networks
+from gptmodel.model.torch_decoder import TorchDecoder
 
 
 def load(folder: Path, job: workload.Job) -> workload.Loaded:

@@ -12,10 +12,12 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file, save_file
 
-from gptmodel import files, hf, networks
-from gptmodel.gpt import GPT
+from gptmodel import files
+from gptmodel.data.fitting import fit_char
+from gptmodel.export import hf
+from gptmodel.model import networks
+from gptmodel.model.gpt import GPT
 from gptmodel.params import GPTNetwork
-from gptmodel.tokenizer import fit_char
 
 CONTEXT, VOCAB_SIZE = 1024, 96
 SIZES = {  # layers, heads, width, MLP width

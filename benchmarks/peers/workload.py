@@ -1,4 +1,4 @@
-"""What every peer is asked to do. It needs numpy, and of ours only what times it: `gptmodel.timing`.
+"""What every peer is asked to do. It needs numpy, and of ours only what times it: `gptmodel.runtime.timing`.
 
 A peer script holds `load`, which returns a `Loaded`, and where the peer has a file format of its own `convert`, and
 ends in `main(load, convert)`. It runs as
@@ -27,7 +27,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from gptmodel.timing import Decode, Prompts, first_token_seconds, peak_memory_bytes, tokens_per_second
+from gptmodel.runtime.timing import Decode, Prompts, first_token_seconds, peak_memory_bytes, tokens_per_second
 
 WARM_UP_TOKENS, GREEDY_TOKENS = 8, 32
 

@@ -2,7 +2,7 @@
 //
 // GRAPH is portable, fp32 or int8; prompt and text together must fit the model's context. Prints the new ids as JSON.
 // In a page, read the files with fetch() and the tokenizer with @huggingface/tokenizers; the rest stays the same.
-// The graphs' inputs are described in src/gptmodel/onnx_graph.py (portable) and fast_graph.py.
+// The graphs' inputs are described in src/gptmodel/export/portable_graph.py (portable) and fast_graph.py.
 
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";

@@ -22,7 +22,7 @@ HEAD_SIZE_MULTIPLE = 16  # ONNX Runtime's GroupQueryAttention with rotary positi
 
 
 class CleanRules(Strict):
-    """One switch per cleaning rule (see `gptmodel.cleaning`); with all of them off the text passes unchanged."""
+    """One switch per cleaning rule (see `gptmodel.text.cleaning`); with all of them off the text passes unchanged."""
 
     characters: bool = Field(description="drop the byte-order mark and soft hyphens; line ends to LF; Unicode NFC")
     gutenberg: bool = Field(description="cut Project Gutenberg's header, licence and credit lines")
@@ -95,8 +95,8 @@ class Tokenizers(Strict):
     bpe: BpeTokenizer
 
 
-class Ladder(Strict):
-    """The counts that every model is placed between."""
+class Baselines(Strict):
+    """The counts that every model is compared with."""
 
     order: Count = Field(description="characters of the longest n-grams counted: Kneser-Ney of orders 3 to this one")
 
@@ -176,35 +176,27 @@ class GPTNetwork(Strict):
         return self
 
 
-class BigramVariant(BigramNetwork, Training):
+class BigramModel(BigramNetwork, Training):
     """One entry of `models:` that is a bigram."""
 
     tokenizer: Level = Field(description="char, word or bpe")
 
-    def architecture(self) -> BigramNetwork:
-        """Return only what defines the network."""
-        return BigramNetwork(**self.model_dump(include=set(BigramNetwork.model_fields)))
 
-
-class GPTVariant(GPTNetwork, Training):
+class GPTModel(GPTNetwork, Training):
     """One entry of `models:` that is a GPT."""
 
     tokenizer: Level = Field(description="char, word or bpe")
 
-    def architecture(self) -> GPTNetwork:
-        """Return only what defines the network."""
-        return GPTNetwork(**self.model_dump(include=set(GPTNetwork.model_fields)))
-
 
 Network = BigramNetwork | GPTNetwork
-Variant = BigramVariant | GPTVariant
+Model = BigramModel | GPTModel
 
 
 class Engine(Strict):
     """How training steps are computed, for every model."""
 
     precision: Literal["auto", "float32", "bfloat16"] = Field(
-        description="of the matrix products; `auto`: bfloat16 where a short probe says that it is faster"
+        description="of the matrix products; `auto`: bfloat16 where the processor multiplies it in hardware"
     )
     execution: Literal["eager", "compile", "graph"] = Field(
         description="`compile`: torch.compile (a start-up of 10 to 40 s; on a CPU it needs a C++ compiler); "
@@ -250,7 +242,7 @@ class Evaluation(Strict):
     )
 
 
-class Sight(Strict):
+class Inspection(Strict):
     """What the report shows of a model's inside."""
 
     passage_characters: Annotated[int, Field(ge=100)] = Field(
@@ -289,11 +281,11 @@ class Params(Strict):
     clean: Clean
     split: Split
     tokenizers: Tokenizers
-    ladder: Ladder
+    baselines: Baselines
     models: Annotated[
         dict[
             Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")],
-            Annotated[Variant, Field(discriminator="network")],
+            Annotated[Model, Field(discriminator="network")],
         ],
         Field(min_length=1),
     ]
@@ -302,11 +294,11 @@ class Params(Strict):
     timeline: Timeline
     samples: Samples
     evaluation: Evaluation
-    sight: Sight
+    inspection: Inspection
     export: Export
     benchmark: Benchmark
 
-    def variant(self, name: str) -> Variant:
+    def model(self, name: str) -> Model:
         """Return the entry `name` of `models:`; `UserError` if there is none."""
         if name not in self.models:
             raise UserError(f"unknown model {name!r}: params.yaml has {', '.join(self.models)} under models:")

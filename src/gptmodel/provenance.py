@@ -3,7 +3,6 @@
 import hashlib
 import inspect
 import json
-from importlib.metadata import PackageNotFoundError, version
 from types import ModuleType
 from typing import Any
 
@@ -16,14 +15,3 @@ def fingerprint(values: dict[str, Any], code: list[ModuleType]) -> str:
     for module in code:
         digest.update(inspect.getsource(module).encode())
     return digest.hexdigest()[:FINGERPRINT_DIGITS]
-
-
-def versions(*packages: str) -> dict[str, str]:
-    """Return the installed version of each package that is installed."""
-    found = {}
-    for package in packages:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return found

@@ -59,10 +59,31 @@ def parse(section: type[Section], values: Any, path: Path) -> Section:
     try:
         return section.model_validate(values)
     except ValidationError as error:
-        # an unknown key first: it is usually the misspelling of the one that is missing
-        first = min(error.errors(include_url=False), key=lambda mistake: mistake["type"] != "extra_forbidden")
+        raise UserError(f"{path}: {_first_mistake(error)}") from None
+
+
+def parse_json(section: type[Section], path: Path, remedy: str) -> Section:
+    """Read a JSON file of a section's types; `UserError` with the `remedy` where it is missing, damaged or different."""
+    try:
+        return section.model_validate_json(path.read_bytes())
+    except FileNotFoundError:
+        raise UserError(f"{path} does not exist: {remedy}") from None
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror}): {remedy}") from None
+    except ValidationError as error:
+        if error.errors()[0]["type"] == "json_invalid":
+            reason = error.errors()[0]["msg"].removeprefix("Invalid JSON: ")
+            raise UserError(f"{path} is damaged ({reason}): {remedy}") from None
+        raise UserError(f"{path}: {_first_mistake(error)} ({remedy})") from None
+
+
+def _first_mistake(error: ValidationError) -> str:
+    """Return the key of the first mistake, what is wrong with it and what to do.
+
+    An unknown key comes first: it is usually the misspelling of the one that is missing.
+    """
+    first = min(error.errors(include_url=False), key=lambda mistake: mistake["type"] != "extra_forbidden")
     key = ".".join(str(part) for part in first["loc"] if part not in ("bigram", "gpt")) or "the file"
-    given = first["input"]
     match first["type"]:
         case "extra_forbidden":
             close = difflib.get_close_matches(str(first["loc"][-1]), _known_keys(), n=1)
@@ -72,8 +93,8 @@ def parse(section: type[Section], values: Any, path: Path) -> Section:
         case "value_error":
             problem = str(first["ctx"]["error"])
         case _:
-            problem = f"{first['msg'][0].lower()}{first['msg'][1:]}, not {given!r}"
-    raise UserError(f"{path}: {key}: {problem}")
+            problem = f"{first['msg'][0].lower()}{first['msg'][1:]}, not {first['input']!r}"
+    return f"{key}: {problem}"
 
 
 def _known_keys() -> set[str]:

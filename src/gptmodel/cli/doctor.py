@@ -1,0 +1,290 @@
+"""What this machine and folder can do, and what stands in the way: `gptmodel doctor`, or `python -m gptmodel.cli.doctor`.
+
+It looks and changes nothing: no store, lock or file is made, and the only programs started are git, dvc and nvidia-smi.
+It needs the base install only. What needs more (torch, DVC, MLflow) is looked at if it is there, by name, so that the
+command line does not import it. A check that breaks is itself a finding, never a traceback.
+
+Left out on purpose: mending. Each problem names its remedy; `stops` says whether work cannot go on without it.
+"""
+
+import importlib
+import json
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Collection
+from dataclasses import asdict, dataclass, field
+from importlib import metadata
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from gptmodel.errors import UserError
+from gptmodel.runtime import bundle, graphs, session
+
+GIB = 1 << 30
+ROOM_BYTES = (
+    GIB  # the default run leaves 0.2 GB in models/, .dvc/cache and mlartifacts/, and each experiment adds to it
+)
+FLAGS = ("avx2", "fma", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8", "asimd", "bf16", "i8mm")
+SLOW_SECONDS, FAST_SECONDS = 60, 10  # for dvc, which hashes what has changed; for git and the driver
+SHOWN_STAGES = 5
+BOTH_RUNTIMES = {"onnxruntime", "onnxruntime-gpu"}
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What is wrong and what mends it, in one line."""
+
+    text: str
+    stops: bool  # whether a command would fail until it is mended
+
+
+@dataclass
+class Section:
+    """What was found out about one thing."""
+
+    title: str
+    facts: dict[str, str] = field(default_factory=dict)
+    problems: list[Problem] = field(default_factory=list)
+
+    def wrong(self, text: str, stops: bool = False) -> None:
+        """Add a problem."""
+        self.problems.append(Problem(" ".join(text.split()), stops))
+
+
+def look() -> list[Section]:
+    """Examine everything, seen from the current folder."""
+    checks = (packages, machine, inference, training, tracking, versioning)
+    return [_examine(check) for check in checks]
+
+
+def _examine(check: Callable[[Section], None]) -> Section:
+    """Run one check; what it raises is a problem of its section."""
+    section = Section(check.__name__)
+    try:
+        check(section)
+    except UserError as error:
+        section.wrong(str(error), stops=True)
+    except Exception as error:  # a broken driver or package may raise anything, and saying so is what a doctor is for
+        section.wrong(f"{section.title} cannot be examined ({type(error).__name__}: {error}): reinstall what it names")
+    return section
+
+
+def packages(section: Section) -> None:
+    """Python, this package, and those of its dependencies that are installed (developers' tools left out)."""
+    section.facts["python"] = f"{platform.python_version()} ({sys.executable})"
+    section.facts["gptmodel"] = f"{metadata.version('gptmodel')} ({Path(__file__).parent})"
+    wanted = [line for line in metadata.requires("gptmodel") or [] if 'extra == "dev"' not in line]
+    names = {re.split(r"[^\w.-]", line)[0] for line in wanted} | BOTH_RUNTIMES
+    installed = {name: number for name in sorted(names - {"gptmodel"}) if (number := _version(name))}
+    section.facts |= installed
+    for text in conflicts(installed):
+        section.wrong(text)
+
+
+def conflicts(installed: Collection[str]) -> list[str]:
+    """Return a sentence for each set of packages that cannot live together."""
+    if BOTH_RUNTIMES - set(installed):
+        return []
+    return [
+        "onnxruntime and onnxruntime-gpu are both installed and overwrite each other's files: "
+        "pip uninstall onnxruntime onnxruntime-gpu, then install 'gptmodel[cpu]' or 'gptmodel[gpu]'"
+    ]
+
+
+def machine(section: Section) -> None:
+    """Processor, memory, disk and GPU."""
+    facts = section.facts
+    facts["system"] = platform.platform()
+    model, flags = processor()
+    facts["cpu"] = f"{model}, {len(os.sched_getaffinity(0)) if sys.platform == 'linux' else os.cpu_count()} cores"
+    facts["instructions"] = ", ".join(flag for flag in FLAGS if flag in flags) or "not known"
+    if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
+        facts["memory"] = f"{os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE') / GIB:.1f} GiB"
+    free = shutil.disk_usage(Path.cwd()).free
+    facts["disk"] = f"{free / GIB:.1f} GiB free in {Path.cwd()}"
+    if free < ROOM_BYTES:
+        section.wrong(f"only {free / GIB:.2f} GiB are free in {Path.cwd()}: make room (`dvc gc -w` drops old results)")
+    facts["gpu"] = "; ".join(gpus()) or "none found (nvidia-smi is not there or finds none)"
+
+
+def processor() -> tuple[str, set[str]]:
+    """Return the name of the processor and its instruction sets, as far as the system says."""
+    cpuinfo = Path("/proc/cpuinfo")
+    if not cpuinfo.exists():
+        return platform.processor() or platform.machine(), set()
+    lines = dict(re.findall(r"^(.*?)\s*:[ \t]*(.*)$", cpuinfo.read_text(encoding="utf-8"), re.MULTILINE))
+    flags = lines.get("flags", "") or lines.get("Features", "")
+    return lines.get("model name", platform.machine()), set(flags.split())
+
+
+def gpus() -> list[str]:
+    """Return name, driver and memory of each NVIDIA GPU, as nvidia-smi says; none where it is not there or fails."""
+    query = ["nvidia-smi", "--query-gpu=name,driver_version,memory.total,memory.free", "--format=csv,noheader"]
+    done = _run(query, FAST_SECONDS) if shutil.which("nvidia-smi") else None
+    if done is None or done.returncode:
+        return []
+    cells = [[cell.strip() for cell in line.split(",")] for line in done.stdout.splitlines() if line.count(",") == 3]
+    return [f"{name}, driver {driver}, {total} ({free} free)" for name, driver, total, free in cells]
+
+
+def inference(section: Section) -> None:
+    """ONNX Runtime, and the graph that `generate` takes: of each bundle under models/, or of a complete one."""
+    onnxruntime = session.onnxruntime()
+    section.facts["onnxruntime"] = f"{onnxruntime.__version__} ({onnxruntime.__path__[0]})"
+    section.facts["providers"] = ", ".join(onnxruntime.get_available_providers())
+    graph, place = graphs.choose("auto", graphs.GRAPHS)
+    section.facts["generate"] = f"{graph} on {place}, where the bundle has it"
+    if place == "cpu" and gpus():
+        section.wrong("there is a GPU, but this onnxruntime has no CUDA: install 'gptmodel[gpu]' in place of [cpu]")
+    for folder in sorted(Path("models").glob("*/bundle")):
+        try:
+            loaded = bundle.Bundle.load(folder)
+        except UserError as error:
+            section.wrong(str(error), stops=True)
+        else:
+            section.facts[str(folder)] = f"{loaded.graph} on {loaded.place}"
+            if loaded.place != place:  # `auto` goes on without the libraries, `--device cuda` would not
+                section.wrong("the CUDA or cuDNN libraries cannot be loaded: pip install 'gptmodel[gpu]'")
+                break
+
+
+def training(section: Section) -> None:
+    """Where the train stage would run and in which precision, by the values of params.yaml if one is here."""
+    if not _is_there(section, "torch", "train"):
+        return
+    torch, params, devices, numerics = (
+        importlib.import_module(name)
+        for name in ("torch", *(f"gptmodel.{n}" for n in ("params", "devices", "numerics")))
+    )
+    name, engine = "auto", params.Engine(precision="auto", execution="eager", nonfinite="stop")
+    if Path("params.yaml").is_file():
+        given = params.load(Path("params.yaml"))
+        name, engine = given.device, given.engine
+        section.facts["params.yaml"] = f"valid: {len(given.models)} models, corpus {given.corpus}"
+    notes: list[str] = []
+    chosen, rate = numerics.choose(engine, devices.pick(name), notes.append)
+    section.facts |= {key: str(value) for key, value in chosen.as_dict().items()}
+    section.facts["matrix products"] = f"{rate / 1e9:,.0f} GFLOP/s"
+    for note in notes:
+        section.wrong(note)
+    if chosen.device != "cuda" and name == "auto" and gpus():
+        section.wrong(f"there is a GPU, but torch {torch.__version__} finds no CUDA: install the torch built for it")
+
+
+def tracking(section: Section) -> None:
+    """The MLflow store: off, not there yet, or whether it answers. A store that does not answer stops no stage."""
+    if not _is_there(section, "mlflow", "pipeline"):
+        return
+    store, tracker = (importlib.import_module(f"gptmodel.{name}") for name in ("mlflow_store", "tracking"))
+    address = store.address()
+    section.facts["store"] = store.without_password(address)
+    if tracker.is_off():
+        section.facts["state"] = "off: GPTMODEL_TRACKING is set"
+        return
+    database = Path(address.removeprefix("sqlite:///").partition("?")[0])
+    if address.startswith("sqlite:///") and not database.exists():
+        section.facts["state"] = "not there yet: the first stage makes it"
+        return
+    try:
+        found = store.open_store().client.search_experiments()
+    except (store.StoreUnavailable, *store.failures()) as error:
+        section.facts["state"] = "does not answer"
+        section.wrong(f"tracking would be off: {error}")
+    else:
+        section.facts["state"] = f"answers; experiments: {', '.join(one.name for one in found)}"
+
+
+def versioning(section: Section) -> None:
+    """The DVC repository: which stages would run, and the remotes."""
+    if not Path(".dvc").is_dir():
+        section.facts["repository"] = "none here (a bundle needs none)"
+        return
+    if not _is_there(section, "dvc", "pipeline"):
+        return
+    commit = _run(["git", "log", "-1", "--format=%h %s"], FAST_SECONDS) if shutil.which("git") else None
+    section.facts["git"] = commit.stdout.strip() if commit and not commit.returncode else "no commit"
+    remotes = _run([sys.executable, "-m", "dvc", "remote", "list"], FAST_SECONDS)
+    names = remotes.stdout.split()[::2] if remotes and not remotes.returncode else []
+    section.facts["remotes"] = ", ".join(names) or "none: `dvc push` has no place to go"
+    status = _run([sys.executable, "-m", "dvc", "status", "--json"], SLOW_SECONDS)
+    if status is None:
+        section.facts["stages"] = f"not known: `dvc status` took longer than {SLOW_SECONDS} s"
+    elif status.returncode:
+        reason = (status.stderr.strip().splitlines() or ["no reason given"])[0].removeprefix("ERROR: ")
+        busy = "lock" in reason or "busy" in reason
+        section.facts["stages"] = "not known: another dvc is at work here" if busy else "not known"
+        if not busy:
+            section.wrong(f"`dvc status` fails ({reason}): mend what it names", stops=True)
+    else:
+        changed = list(json.loads(status.stdout))
+        more = f" and {len(changed) - SHOWN_STAGES} more" if len(changed) > SHOWN_STAGES else ""
+        section.facts["stages"] = (
+            f"`dvc repro` would look at {', '.join(changed[:SHOWN_STAGES])}{more}" if changed else "all up to date"
+        )
+
+
+def _is_there(section: Section, package: str, extra: str) -> bool:
+    """Say that a package is missing; in a repository, whose stages need it, that is a problem."""
+    if find_spec(package):
+        return True
+    remedy = f"pip install 'gptmodel[{extra}]'"
+    section.facts[package] = f"not installed ({remedy})"
+    if Path("dvc.yaml").is_file():
+        section.wrong(f"{package} is not installed, so `dvc repro` cannot run: {remedy}", stops=True)
+    return False
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return ""
+
+
+def _run(command: list[str], seconds: float) -> subprocess.CompletedProcess[str] | None:
+    """Return what a program said, None if it took too long; git takes no lock that DVC may hold."""
+    environment = {**os.environ, "GIT_OPTIONAL_LOCKS": "0"}
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=False, timeout=seconds, env=environment)
+    except subprocess.TimeoutExpired:
+        return None
+
+
+def report(sections: list[Section]) -> str:
+    """Return the findings as text: the facts by section, then the problems."""
+    lines = []
+    for section in sections:
+        width = max(map(len, section.facts), default=0)
+        lines += ["", section.title, *(f"  {name:<{width}}  {value}" for name, value in section.facts.items())]
+    problems = [problem for section in sections for problem in section.problems]
+    lines += ["", "problems", *(f"  {'stops work' if p.stops else 'note'}: {p.text}" for p in problems)]
+    return "\n".join(lines[1:] + ([] if problems else ["  none"])) + "\n"
+
+
+def as_dict(sections: list[Section]) -> dict[str, Any]:
+    """Return the findings for JSON."""
+    problems = [asdict(problem) for section in sections for problem in section.problems]
+    return {**{section.title: section.facts for section in sections}, "problems": problems}
+
+
+def doctor(as_json: Annotated[bool, typer.Option("--json", help="One JSON object, for programs.")] = False) -> None:
+    """Say what is installed here, what would run where, and what stands in the way.
+
+    Packages, processor, memory, disk and GPU; the graph that `generate` takes; device and precision of training; the
+    MLflow store and the DVC repository of the current folder. Nothing is changed. Exit code 1 if a problem stops work.
+    """
+    found = look()
+    text = json.dumps(as_dict(found), ensure_ascii=False, indent=2) + "\n" if as_json else report(found)
+    sys.stdout.write(text)
+    raise typer.Exit(int(any(problem.stops for section in found for problem in section.problems)))
+
+
+if __name__ == "__main__":
+    typer.run(doctor)

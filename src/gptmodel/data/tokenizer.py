@@ -1,0 +1,178 @@
+"""Text to ids and back at three levels: characters, French words, byte pairs.
+
+Each is a Hugging Face `tokenizers` object in one `tokenizer.json`, which `tokenizers.Tokenizer.from_file` loads and
+applies identically. Nothing is lost at word and bpe level: decode(encode(text)) == text for any text. Left out on
+purpose: special tokens, normalisation (cleaning is a stage of its own), truncation and padding.
+
+Words and byte pairs are built on the units of `gptmodel.data.pretokenizer`; their byte-level spelling is GPT-2's (Radford et al.
+2019), which gives every byte a printable letter.
+"""
+
+import codecs
+import json
+import math
+from collections.abc import Sequence
+from functools import cache, cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tokenizers
+from numpy.typing import NDArray
+from tokenizers import Regex, decoders, models, pre_tokenizers
+
+from gptmodel.arrays import Floats, Ids
+from gptmodel.data.pretokenizer import unit_splitter
+from gptmodel.errors import UserError
+from gptmodel.files import write_text
+from gptmodel.params import Level
+
+UNKNOWN = "<unk>"  # char level only, id 0
+REPLACEMENT = "\N{REPLACEMENT CHARACTER}"  # what the unknown token stands for
+CONTINUES = "⁀"  # before a piece that continues a spelled word; outside the byte-level alphabet, so no text makes it
+LEVELS: dict[str, Level] = {"WordLevel": "char", "WordPiece": "word", "BPE": "bpe"}  # the model inside the json says the level
+
+
+UNICODE_CHARACTERS = 0x110000 - 0x800  # all code points but the surrogates
+
+
+class Tokenizer:
+    """One fitted tokenizer; ids are 0 .. vocab_size - 1."""
+
+    def __init__(self, inner: tokenizers.Tokenizer) -> None:
+        self._inner = inner
+        self.level: Level = LEVELS[type(inner.model).__name__]
+        self.vocab_size: int = inner.get_vocab_size()
+        self.unknown_id: int | None = inner.token_to_id(UNKNOWN) if self.level == "char" else None
+
+    @classmethod
+    def load(cls, path: Path) -> "Tokenizer":
+        """Read a tokenizer.json that this module saved; `UserError` if it is missing, damaged or of another kind."""
+        try:
+            text = path.read_text(encoding="utf-8")
+            parts = json.loads(text)
+        except FileNotFoundError:
+            raise UserError(f"{path} does not exist: run the encode stage, or copy the whole bundle") from None
+        except ValueError as error:  # not UTF-8, or not JSON
+            raise UserError(f"{path} is damaged ({error}): write it again or copy it again") from None
+        if not _is_ours(parts):
+            raise UserError(f"{path} is not a tokenizer of this project: take the tokenizer.json of the encode stage")
+        try:
+            return cls(tokenizers.Tokenizer.from_str(text))
+        except Exception as error:  # the library raises this very class for whatever it cannot read
+            raise UserError(f"{path} is damaged ({error}): write it again or copy it again") from error
+
+    def save(self, path: Path) -> None:
+        """Write tokenizer.json; equal tokenizers give equal bytes."""
+        write_text(path, self._inner.to_str(pretty=True) + "\n")
+
+    def encode(self, text: str) -> NDArray[np.int64]:
+        """Return the ids of `text`, shape (tokens,)."""
+        return self.encode_batch([text])[0]
+
+    def encode_batch(self, texts: list[str]) -> list[NDArray[np.int64]]:
+        """Return the ids of each text; the texts are encoded in parallel."""
+        try:
+            encodings = self._inner.encode_batch_fast(texts, add_special_tokens=False)
+        except TypeError:  # a lone surrogate: a file name or an argument that was not UTF-8
+            raise UserError("the text is not valid Unicode: pass it as UTF-8") from None
+        return [np.array(encoding.ids, dtype=np.int64) for encoding in encodings]
+
+    def decode(self, ids: Sequence[int] | NDArray[np.integer]) -> str:
+        """Return the text of `ids`; bytes that are not UTF-8, and the unknown token, become U+FFFD."""
+        spelled = map(self.token_bytes.__getitem__, np.asarray(ids).tolist())
+        return b"".join(spelled).decode("utf-8", errors="replace")
+
+    def stream(self) -> "Stream":
+        """Return a decoder for ids that come one by one."""
+        return Stream(self.token_bytes)
+
+    def unknown_characters(self, text: str) -> list[str]:
+        """Return the distinct characters of `text` that `encode` turns into the unknown token, in order."""
+        if self.unknown_id is None:
+            return []
+        return [character for character in dict.fromkeys(text) if character not in self._vocabulary]
+
+    @cached_property
+    def token_bytes(self) -> list[bytes]:
+        """The UTF-8 bytes that each id stands for."""
+        if self.level == "char":
+            return [(REPLACEMENT if token == UNKNOWN else token).encode() for token in self._vocabulary]
+        byte = {letter: value for value, letter in enumerate(byte_letters())}
+        return [bytes(byte[letter] for letter in token.removeprefix(CONTINUES)) for token in self._vocabulary]
+
+    @cached_property
+    def continues(self) -> NDArray[np.bool_]:
+        """Whether each id continues the word that the id before it began, shape (vocab_size,); word level only."""
+        return np.array([token.startswith(CONTINUES) and self.level == "word" for token in self._vocabulary])
+
+    @cached_property
+    def _vocabulary(self) -> dict[str, int]:
+        """Token spellings to ids, in the order of the ids."""
+        return dict(sorted(self._inner.get_vocab().items(), key=lambda item: item[1]))
+
+
+class Stream:
+    """Text from ids that come one by one; a character is held back until its last byte has come.
+
+    The pieces joined are what `Tokenizer.decode` gives for all the ids at once.
+    """
+
+    def __init__(self, token_bytes: list[bytes]) -> None:
+        self._token_bytes = token_bytes
+        self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+
+    def push(self, token: int) -> str:
+        """Return the text that is certain once this id has come; may be empty."""
+        return self._decoder.decode(self._token_bytes[token])
+
+    def flush(self) -> str:
+        """Return what is left at the end: U+FFFD for an unfinished character, else nothing."""
+        return self._decoder.decode(b"", final=True)
+
+
+@cache
+def byte_letters() -> list[str]:
+    """GPT-2's printable letter for each byte: itself where printable, else the next one from U+0100 on."""
+    alphabet = set(pre_tokenizers.ByteLevel.alphabet())
+    others = iter(sorted(letter for letter in alphabet if ord(letter) > 0xFF))
+    return [chr(byte) if chr(byte) in alphabet else next(others) for byte in range(256)]
+
+
+def byte_level_units() -> pre_tokenizers.Sequence:
+    byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    return pre_tokenizers.Sequence([unit_splitter(), byte_level])
+
+
+def assemble(model: models.Model) -> Tokenizer:
+    """Put the level's way of cutting text and of joining tokens around a model."""
+    inner = tokenizers.Tokenizer(model)
+    match LEVELS[type(model).__name__]:
+        case "char":
+            inner.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated")
+            inner.decoder = decoders.Sequence([decoders.Replace(UNKNOWN, REPLACEMENT), decoders.Fuse()])
+        case "word":
+            inner.pre_tokenizer = byte_level_units()
+            inner.decoder = decoders.Sequence([decoders.Replace(CONTINUES, ""), decoders.ByteLevel()])
+        case _:
+            inner.pre_tokenizer = byte_level_units()
+            inner.decoder = decoders.ByteLevel()
+    return Tokenizer(inner)
+
+
+def _is_ours(parts: Any) -> bool:
+    """Whether parsed JSON has a model of ours, joins its tokens as we do, and does nothing else to the text."""
+    match parts:
+        case {"model": {"type": "WordLevel" | "WordPiece" | "BPE" as kind}, "decoder": decoder}:
+            ours = json.loads(assemble(getattr(models, kind)())._inner.to_str())
+            return bool(decoder == ours["decoder"] and not parts.get("added_tokens") and not parts.get("normalizer"))
+        case _:
+            return False
+
+
+def naming_nats(ids: Ids, unknown_id: int | None) -> Floats:
+    """Return what naming each unknown character costs on top of the unknown token, shape (tokens,): 0 for known ones.
+
+    It is one of all Unicode characters, each as likely.
+    """
+    return np.where(ids == unknown_id, math.log(UNICODE_CHARACTERS), 0.0)

@@ -1,0 +1,213 @@
+"""A network and its tokenizer as the folder that Hugging Face transformers loads by name, without code of ours.
+
+The classic network is GPT-2; the modern one is Qwen3 with QK-norm and Llama without. Weights are renamed, cut and
+transposed, never computed with, so the logits are those of `gpt.GPT` up to rounding. A mixture of fields that no
+architecture has, and the bigram, have no home here.
+
+There are no special tokens: no text begins or ends with one, and none is read out of the text "<unk>". So generation
+stops at a length only, and batches of different lengths need a padding token of the caller's choice.
+
+Left out on purpose: what `generation` does to a prompt (NFC, plain equivalents of unknown characters), a model card
+(`model_card` writes it), half precision, GGUF.
+Sources: transformers, `models/{gpt2,llama,qwen3}/{configuration,modeling}_*.py` and `tokenization_utils_base.py`.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save as serialize
+from torch import Tensor
+
+from gptmodel import files
+from gptmodel.data.tokenizer import Tokenizer
+from gptmodel.errors import UserError
+from gptmodel.model import networks
+from gptmodel.model.gpt import GPT, LAYER_NORM_EPS, RMS_NORM_EPS, ROPE_BASE
+from gptmodel.model.networks import LanguageModel
+from gptmodel.params import GPTNetwork, Network
+
+GPT2, LLAMA, QWEN3 = "GPT2LMHeadModel", "LlamaForCausalLM", "Qwen3ForCausalLM"
+_NO_SPECIAL_TOKENS = {"bos_token_id": None, "eos_token_id": None, "pad_token_id": None}
+
+# The values of the fields that an architecture can express.
+_LIKE_GPT2: dict[str, tuple[Any, ...]] = {
+    "norm": ("layernorm",),
+    "positions": ("learned",),
+    "mlp": ("gelu", "relu"),
+    "qk_norm": (False,),
+    "bias": (False, True),
+}
+_LIKE_LLAMA: dict[str, tuple[Any, ...]] = {
+    "norm": ("rmsnorm",),
+    "positions": ("rotary",),
+    "mlp": ("swiglu",),
+    "qk_norm": (False, True),
+    "bias": (False,),
+}
+
+# Their word for each word of ours in the dotted name of a tensor; other words are the same.
+_GPT2_WORDS = {
+    "token_embedding": "transformer.wte",
+    "position_embedding": "transformer.wpe",
+    "blocks": "transformer.h",
+    "attention_norm": "ln_1",
+    "attention": "attn",
+    "qkv": "c_attn",
+    "out": "c_proj",
+    "mlp_norm": "ln_2",
+    "up": "c_fc",
+    "down": "c_proj",
+    "final_norm": "transformer.ln_f",
+    "head": "lm_head",
+}
+_LLAMA_WORDS = {
+    "token_embedding": "model.embed_tokens",
+    "blocks": "model.layers",
+    "attention_norm": "input_layernorm",
+    "attention": "self_attn",
+    "out": "o_proj",
+    "mlp_norm": "post_attention_layernorm",
+    "gate": "gate_proj",
+    "up": "up_proj",
+    "down": "down_proj",
+    "final_norm": "model.norm",
+    "head": "lm_head",
+}
+
+
+def home(network: LanguageModel) -> str | None:
+    """Return the name of the transformers architecture that computes what `network` does, None if there is none."""
+    if not isinstance(network, GPT) or _obstacles(network.config):
+        return None
+    if network.config.norm == "layernorm":
+        return GPT2
+    return QWEN3 if network.config.qk_norm else LLAMA
+
+
+def write(folder: Path, network: LanguageModel, tokenizer: Tokenizer) -> None:
+    """Write config.json, generation_config.json, model.safetensors (fp32) and the tokenizer, all or nothing.
+
+    An older `folder` is replaced when the new one is complete.
+
+    Raises:
+        UserError: no architecture of transformers has the network's mixture of fields; the message names them.
+    """
+    architecture = home(network)
+    if not isinstance(network, GPT) or architecture is None:
+        raise UserError(
+            f"{', '.join(_obstacles(network.config))}: transformers has no architecture for this network; "
+            "use its ONNX bundle, or train one like GPT-2, Llama or Qwen3"
+        )
+    renamed = _gpt2_weights(network) if architecture == GPT2 else _llama_weights(network)
+    weights = {name: tensor.detach().float().cpu().contiguous() for name, tensor in renamed}
+    with files.whole_folder(folder) as partial:
+        (partial / "model.safetensors").write_bytes(serialize(weights, metadata={"format": "pt"}))
+        files.write_json(partial / "config.json", _config(network, architecture))
+        files.write_json(partial / "generation_config.json", _generation_config(tokenizer))
+        tokenizer.save(partial / "tokenizer.json")
+        files.write_json(partial / "tokenizer_config.json", _tokenizer_config(network.context))
+
+
+def _obstacles(config: Network) -> list[str]:
+    """Return what keeps a network from the architecture nearest to it, each as "field: value"; empty if it fits."""
+    if not isinstance(config, GPTNetwork):
+        return [f"network: {config.network}"]
+    unlike = [
+        [
+            f"{field}: {str(value).lower()} (not {' or '.join(str(fit).lower() for fit in fitting)})"
+            for field, fitting in family.items()
+            if (value := getattr(config, field)) not in fitting
+        ]
+        for family in (_LIKE_GPT2, _LIKE_LLAMA)
+    ]
+    return min(unlike, key=len)
+
+
+def _rename(name: str, words: dict[str, str]) -> str:
+    """Return a tensor's name in their words.
+
+    >>> _rename("blocks.0.attention.out.weight", _LLAMA_WORDS)
+    'model.layers.0.self_attn.o_proj.weight'
+    """
+    return ".".join(words.get(word, word) for word in name.split("."))
+
+
+def _gpt2_weights(network: GPT) -> Iterator[tuple[str, Tensor]]:
+    """Yield GPT-2's tensors: linear layers transposed (its Conv1D is x @ W), biases that we lack as zeros."""
+    ours = networks.weights(network)
+    for name, tensor in ours.items():
+        linear = name.startswith("blocks.") and tensor.dim() == 2
+        yield _rename(name, _GPT2_WORDS), tensor.T if linear else tensor
+        bias = name.removesuffix("weight") + "bias"
+        if name.startswith(("blocks.", "final_norm.")) and name.endswith(".weight") and bias not in ours:
+            yield _rename(bias, _GPT2_WORDS), torch.zeros(len(tensor))
+
+
+def _llama_weights(network: GPT) -> Iterator[tuple[str, Tensor]]:
+    """Yield the tensors of Llama or Qwen3: queries, keys and values are matrices of their own."""
+    for name, tensor in networks.weights(network).items():
+        theirs = _rename(name, _LLAMA_WORDS)
+        if ".qkv." in theirs:
+            for projection, part in zip(("q_proj", "k_proj", "v_proj"), tensor.chunk(3), strict=True):
+                yield theirs.replace("qkv", projection), part
+        else:
+            yield theirs, tensor
+
+
+def _config(network: GPT, architecture: str) -> dict[str, Any]:
+    """Return config.json; where transformers has a default that is not ours (token ids, dropout), ours is written."""
+    config = network.config
+    both = _NO_SPECIAL_TOKENS | {
+        "architectures": [architecture],
+        "torch_dtype": "float32",
+        "vocab_size": network.vocab_size,
+        "tie_word_embeddings": config.tie_embeddings,
+    }
+    if architecture == GPT2:
+        return both | {
+            "model_type": "gpt2",
+            "n_positions": config.context,
+            "n_ctx": config.context,  # llama.cpp and MLX read this name
+            "n_layer": config.n_layer,
+            "n_head": config.n_head,
+            "n_embd": config.n_embd,
+            "n_inner": config.n_hidden,
+            "activation_function": {"gelu": "gelu_new", "relu": "relu"}[config.mlp],  # gelu_new: the tanh form
+            "layer_norm_epsilon": LAYER_NORM_EPS,
+            "embd_pdrop": 0.0,
+            "attn_pdrop": 0.0,
+            "resid_pdrop": 0.0,
+        }
+    return both | {
+        "model_type": {LLAMA: "llama", QWEN3: "qwen3"}[architecture],
+        "max_position_embeddings": config.context,
+        "num_hidden_layers": config.n_layer,
+        "num_attention_heads": config.n_head,
+        "num_key_value_heads": config.n_head,
+        "head_dim": config.head_size,
+        "hidden_size": config.n_embd,
+        "intermediate_size": config.n_hidden,
+        "hidden_act": "silu",
+        "rms_norm_eps": RMS_NORM_EPS,
+        "rope_theta": ROPE_BASE,
+        "attention_bias": False,
+        "attention_dropout": 0.0,
+    }
+
+
+def _generation_config(tokenizer: Tokenizer) -> dict[str, Any]:
+    """Return generation_config.json: nothing ends a text, and the unknown token never comes (as in `generation`)."""
+    never = {} if tokenizer.unknown_id is None else {"suppress_tokens": [tokenizer.unknown_id]}
+    return _NO_SPECIAL_TOKENS | never
+
+
+def _tokenizer_config(context: int) -> dict[str, Any]:
+    """Return tokenizer_config.json: tokenizer.json as it is, and nothing else done to the text or the ids."""
+    return {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "model_max_length": context,
+        "clean_up_tokenization_spaces": False,  # else decoding drops the space before ! and ?
+        "model_input_names": ["input_ids", "attention_mask"],  # transformers 4: else token types too, which GPT-2 adds
+    }

@@ -1,0 +1,152 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gptmodel.data import fitting
+from gptmodel.decoding import generation
+from gptmodel.decoding.generation import Settings, StopFilter, complete, known_text, stream, unknown_characters
+from gptmodel.decoding.sampling import Sampling
+from gptmodel.errors import UserError
+from gptmodel.model.torch_decoder import TorchDecoder
+from gptmodel.runtime.bundle import Bundle
+from tests.support.bundles import TEXT, chain, char_tokenizer, random_network, write
+
+GREEDY, FREE = Sampling(temperature=0), Sampling(temperature=1.0)
+LETTERS = char_tokenizer()
+RECITER = TorchDecoder(chain(LETTERS, "demant' ?l\n"))
+WRITER = TorchDecoder(random_network("modern", LETTERS))
+
+
+def recite(prompt: str, count: int, *stop: str) -> generation.Generation:
+    (done,) = complete(RECITER, LETTERS, [prompt], Settings(count, GREEDY, 0, stop))
+    return done
+
+
+def test_text_continues_the_prompt():
+    assert recite("de", 6).text == "mant' "
+    assert recite("de", 6) == generation.Generation("de", 0, "mant' ", 6, "length")
+
+
+def test_text_ends_before_the_stop_string_and_says_so():
+    assert recite("d", 60, "' ?") == generation.Generation("d", 0, "emant", 8, "stop")
+    assert recite("d", 60, "zzz", "t' ", "' ?").text == "eman"
+    assert recite("d", 4, "ant").text == "eman"  # its beginning was held back, and belongs to the text
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.text("abc", max_size=30), st.lists(st.text("abc", min_size=1, max_size=4), max_size=3), st.data())
+def test_a_stop_filter_gives_the_same_however_the_text_is_cut(text, stop, data):
+    ends = [(text.find(s) + len(s), text.find(s)) for s in stop if s in text]
+    expected = text[: min(ends)[1]] if ends else text
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(text)), max_size=8)))
+    filter, passed = StopFilter(stop), []
+    for start, end in zip([0, *cuts], [*cuts, len(text)], strict=True):
+        passed.append(filter.push(text[start:end]))
+        held = text[:end].removeprefix("".join(passed))
+        assert filter.stopped or any(s.startswith(held) for s in [*stop, ""]) or not held
+    assert "".join(passed) + filter.flush() == expected
+    assert filter.stopped == bool(ends)
+
+
+def test_a_stream_joined_is_the_finished_text_and_comes_in_pieces():
+    for stop in ((), ("e",), ("l'", "\n")):
+        how = Settings(40, FREE, seed=3, stop=stop)
+        pieces = list(stream(WRITER, LETTERS, ["vieil", ""], how, [0, 0]))
+        finished = list(complete(WRITER, LETTERS, ["vieil", ""], how))
+        for row in (0, 1):
+            own = [piece for piece in pieces if piece.row == row]
+            assert "".join(piece.text for piece in own) == finished[row].text
+            assert [piece.finished for piece in own if piece.finished] == [finished[row]]
+            assert own[-1].finished
+    assert len([piece for piece in stream(WRITER, LETTERS, ["vieil"], Settings(40, FREE, 3)) if piece.text]) == 40
+
+
+def test_every_sample_of_every_prompt_in_order_whatever_the_batch(monkeypatch):
+    how = Settings(20, FREE, seed=11)
+    together = list(complete(WRITER, LETTERS, ["île", "l'", "île"], how, num_samples=3))
+    assert [(one.prompt, one.sample) for one in together] == [(p, s) for p in ("île", "l'", "île") for s in range(3)]
+    assert together[:3] == together[6:]  # the seed and the sample number decide, not the place in the list
+    assert len({one.text for one in together[:3]}) == 3
+    monkeypatch.setattr(generation, "MAX_ROWS", 2)
+    assert list(complete(WRITER, LETTERS, ["île", "l'", "île"], how, num_samples=3)) == together
+
+
+def test_unknown_characters_are_left_out_and_named_or_written_plainly():
+    assert known_text(LETTERS, "l’e\u0301te\u0301\u00a0!☃") == "l't "  # é is in no word of the text, nor is !
+    assert unknown_characters(LETTERS, ["l’î", "i\u0302le☃", "☃?"]) == ["☃"]
+    known, with_unknown = complete(WRITER, LETTERS, ["l'île", "☃l’île☃"], Settings(20, FREE, 1))
+    assert known.text == with_unknown.text
+
+
+@pytest.mark.parametrize("prompt", ["", "☃"])
+def test_an_empty_prompt_starts_from_a_line_break(prompt):
+    assert recite(prompt, 3).text == recite("\n", 3).text == "dem"
+
+
+def test_an_empty_prompt_without_a_line_break_in_the_vocabulary():
+    words = fitting.fit_char("cab", min_count=1)
+    (done,) = complete(TorchDecoder(chain(words, "abc")), words, [""], Settings(2, GREEDY, 0))
+    assert done.text == "bc"
+
+
+def test_the_unknown_token_is_never_generated():
+    network = random_network("bigram", LETTERS)
+    network.table.weight.data[:, LETTERS.unknown_id] = 100.0
+    texts = [one.text for one in complete(TorchDecoder(network), LETTERS, ["l"], Settings(50, FREE, 1), num_samples=4)]
+    assert not any("\N{REPLACEMENT CHARACTER}" in text for text in texts)
+    assert all(len(text) == 50 for text in texts)
+
+
+@pytest.mark.parametrize(
+    "words", [fitting.fit_word(TEXT * 3, 700, min_count=1), fitting.fit_bpe(TEXT * 3, 400)], ids=["word", "bpe"]
+)
+def test_the_last_space_of_a_prompt_goes_to_the_first_token(words):
+    decoder = TorchDecoder(chain(words, "Le vieil homme"))
+    for prompt in ("Le", "Le "):
+        (done,) = complete(decoder, words, [prompt], Settings(2, GREEDY, 0))
+        assert prompt + done.text == "Le vieil homme"
+    (done,) = complete(decoder, words, ["Le vieil homme "], Settings(3, GREEDY, 0))  # "Le" would come, without a space
+    assert not done.text.startswith((" ", "Le"))
+
+
+def test_a_character_of_several_bytes_comes_whole():
+    words = fitting.fit_bpe(TEXT, 256)  # bytes only
+    decoder, how = TorchDecoder(chain(words, "aîœ")), Settings(6, GREEDY, 0)
+    assert [piece.text for piece in stream(decoder, words, ["a"], how)] == ["î", "œ", "a", "\N{REPLACEMENT CHARACTER}"]
+
+
+def test_a_very_long_prompt_is_seen_through_its_window():
+    long = (TEXT * 2000)[:100_000]
+    how = Settings(30, FREE, seed=4)
+    (done,) = complete(WRITER, LETTERS, [long], how)
+    (other,) = complete(WRITER, LETTERS, ["☃" + "?" * 50_000 + long[50_000:]], how)
+    assert done.text == other.text
+    assert done.tokens == 30
+
+
+@pytest.mark.parametrize(
+    ("values", "name"),
+    [((0, FREE, 0), "max-new-tokens"), ((1, FREE, -1), "seed"), ((1, FREE, 0, ("a", "")), "stop")],
+)
+def test_settings_that_make_no_sense_are_named(values, name):
+    with pytest.raises(UserError, match=name):
+        Settings(*values)
+
+
+def test_a_number_of_samples_below_one_is_named():
+    with pytest.raises(UserError, match="num-samples"):
+        list(complete(WRITER, LETTERS, ["l"], Settings(1, FREE, 0), num_samples=0))
+
+
+@pytest.mark.parametrize("graph", ["portable", "fp32"])
+def test_onnx_and_torch_write_the_same_text(tmp_path, graph):
+    folder = write(tmp_path / "b", random_network("modern", LETTERS), LETTERS)
+    bundle = Bundle.load(folder, "cpu", graph=graph)
+    how = Settings(60, Sampling(0.9, 10, 0.95), seed=1)
+    texts = [
+        [one.text for one in complete(decoder, words, ["l'île", "?", ""], how, num_samples=2)]
+        for decoder, words in ((WRITER, LETTERS), (bundle.decoder, bundle.tokenizer))
+    ]
+    assert texts[0] == texts[1]
+    assert np.unique(texts[0]).size == 6

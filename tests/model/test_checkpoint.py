@@ -1,0 +1,77 @@
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from gptmodel.errors import UserError
+from gptmodel.model import checkpoint, networks
+from tests.support.networks import CONFIGS, VOCAB_SIZE, build
+
+
+def saved(folder: Path, kind: str = "modern", seed: int = 0) -> checkpoint.Meta:
+    meta = checkpoint.Meta(
+        variant=kind,
+        level="char",
+        network=CONFIGS[kind],
+        vocab_size=VOCAB_SIZE,
+        tokenizer_sha256="0" * 64,
+        corpus={"name": "roman"},
+        fingerprint="f" * 16,
+        seed=1,
+        best_step=3,
+        validation_loss_nats=1.5,
+    )
+    checkpoint.save(folder, networks.weights(build(kind, seed)), meta)
+    return meta
+
+
+@pytest.mark.parametrize("kind", list(CONFIGS))
+def test_load_of_save_is_the_same_network(tmp_path: Path, kind: str) -> None:
+    meta = saved(tmp_path / "checkpoint", kind)
+    network, loaded = checkpoint.load(tmp_path / "checkpoint")
+    assert loaded.model_copy(update={"weights_sha256": ""}) == meta
+    assert not network.training
+    ids = torch.arange(10).unsqueeze(0)
+    assert torch.equal(network(ids)[0], build(kind)(ids)[0])
+
+
+def test_the_same_network_gives_the_same_bytes_and_nothing_is_left_over(tmp_path: Path) -> None:
+    saved(tmp_path / "a")
+    saved(tmp_path / "b", seed=1)
+    saved(tmp_path / "b")
+    for name in (checkpoint.WEIGHTS, checkpoint.META):
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b"]
+
+
+def test_a_failed_save_keeps_the_old_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    saved(tmp_path / "checkpoint")
+    before = (tmp_path / "checkpoint" / checkpoint.WEIGHTS).read_bytes()
+
+    def full_disk(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(checkpoint, "serialize", full_disk)
+    with pytest.raises(OSError, match="No space"):
+        saved(tmp_path / "checkpoint", seed=1)
+    assert (tmp_path / "checkpoint" / checkpoint.WEIGHTS).read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint"]
+
+
+def test_damage_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"meta\.json does not exist"):
+        checkpoint.load(tmp_path / "nothing")
+    folder = tmp_path / "checkpoint"
+    saved(folder)
+    weights = folder / checkpoint.WEIGHTS
+    whole = weights.read_bytes()
+    weights.write_bytes(whole[:-1])
+    with pytest.raises(UserError, match=r"altered.*train@modern"):
+        checkpoint.load(folder)
+    weights.write_bytes(whole)
+    meta = json.loads((folder / checkpoint.META).read_text())
+    for key, value, words in [("format_version", 1, "format_version"), ("vocab_size", 24, "does not fit")]:
+        (folder / checkpoint.META).write_text(json.dumps({**meta, key: value}))
+        with pytest.raises(UserError, match=words):
+            checkpoint.load(folder)

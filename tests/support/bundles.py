@@ -1,0 +1,72 @@
+"""Small bundles for tests: a character tokenizer of our own text, and networks of every kind."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from gptmodel import files
+from gptmodel.data import fitting
+from gptmodel.data.tokenizer import Tokenizer
+from gptmodel.export import bundle_writer
+from gptmodel.model import networks
+from gptmodel.model.bigram import Bigram
+from gptmodel.params import BigramNetwork
+from gptmodel.runtime import bundle
+from tests.support.networks import CONFIGS
+
+TEXT = "— Où vas-tu ? demanda l'enfant.\nLe vieil homme rêvait d'une île, là-bas.\n"
+
+
+def char_tokenizer() -> Tokenizer:
+    """Return a tokenizer of the characters of `TEXT`."""
+    return fitting.fit_char(TEXT, min_count=1)
+
+
+def chain(words: Tokenizer, text: str) -> Bigram:
+    """Return a bigram that can only recite `text`, whose tokens must all differ, over and over."""
+    ids = words.encode(text).tolist()
+    assert len(set(ids)) == len(ids)
+    network = Bigram(BigramNetwork(network="bigram", context=8), words.vocab_size).eval()
+    with torch.no_grad():
+        for here, there in zip(ids, ids[1:] + ids[:1], strict=True):
+            network.table.weight[here, there] = 1000.0
+    return network
+
+
+def info(network: networks.LanguageModel, **changes: Any) -> bundle.Info:
+    """Return a description of a network that nobody trained."""
+    values: dict[str, Any] = {
+        "variant": "essai",
+        "level": "char",
+        "context": 1 if isinstance(network, Bigram) else network.context,
+        "vocab_size": network.vocab_size,
+        "network": network.config.model_dump(mode="json"),
+        "parameters": networks.count_parameters(network),
+        "corpus": {"name": "essai", "title": "Un essai", "author": "nous", "licence": "MIT", "language": "fr"},
+        "metrics": {"test": {"bits_per_char": 2.5, "tokens": 1234}},
+        "graphs": {name: {} for name in bundle_writer.graphs(network)},
+        "versions": {"gptmodel": "0"},
+        "best_step": 3,
+        "fingerprint": "f" * 64,
+    }
+    return bundle.Info(**(values | changes))
+
+
+def write(folder: Path, network: networks.LanguageModel, words: Tokenizer, **changes: Any) -> Path:
+    """Write a bundle and return its folder."""
+    with files.whole_folder(folder) as partial:
+        words.save(partial / bundle.TOKENIZER)
+        bundle_writer.write_graphs(partial, network, words.encode(TEXT))
+        bundle.write_info(partial, info(network, **changes))
+    return folder
+
+
+def random_network(kind: str, words: Tokenizer) -> networks.LanguageModel:
+    """Return a network of a kind for a tokenizer, its weights spread enough that texts differ."""
+    torch.manual_seed(7)
+    network = networks.build(CONFIGS[kind], words.vocab_size).eval()
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.add_(0.3 * torch.randn_like(parameter))
+    return network

@@ -1,0 +1,158 @@
+"""The laws of the registry: a bundle is one version, the best of a text is the champion, and it runs anywhere."""
+
+import asyncio
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gptmodel.decoding.generation import Settings, complete
+from gptmodel.decoding.sampling import Sampling
+from gptmodel.errors import UserError
+from gptmodel.runtime.bundle import Bundle
+from gptmodel.tracking import registry
+from gptmodel.tracking.store import address, open_store
+from tests.house.test_imports import RUNTIME, outside
+from tests.support import bundles
+from tests.support.closure import PLACES, closure
+from tests.support.stores import repository, runs
+
+NAME = "gptmodel-essai-char"
+WORDS = bundles.char_tokenizer()
+
+
+@pytest.fixture
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    return repository(tmp_path, monkeypatch)
+
+
+def bundle(root: Path, bits_per_char: float, characters: int = 1000, split: str = "test", **changes: Any) -> Path:
+    """Write a bundle that scored so, and return its folder."""
+    metrics = {split: {"bits_per_char": bits_per_char, "characters": characters}}
+    network = bundles.random_network("modern", WORDS)
+    folder = root / "models" / f"scored-{bits_per_char}-{characters}" / "bundle"
+    return bundles.write(folder, network, WORDS, **{"metrics": metrics, **changes})
+
+
+def champion() -> str:
+    return str(open_store().client.get_model_version_by_alias(NAME, "champion").version)
+
+
+def test_a_bundle_is_registered_once_and_the_best_is_the_champion(root: Path) -> None:
+    good, bad, best = bundle(root, 2.5), bundle(root, 2.75), bundle(root, 2.25)
+    assert registry.register(good) == f"{NAME} version 1 (champion)"
+    (run,) = runs()
+    assert registry.register(good) == f"{NAME} version 1 (champion)"
+    assert registry.register(bad) == f"{NAME} version 2"
+    assert registry.register(best) == f"{NAME} version 3 (champion)"
+    assert registry.register(good) == f"{NAME} version 1"
+    client = open_store().client
+    versions = {int(one.version): one for one in client.search_model_versions(f"name = '{NAME}'")}
+    assert sorted(versions) == [1, 2, 3]
+    assert versions[1].run_id == run.info.run_id
+    assert versions[1].description == "essai: 2.500 bits per character (test, 1000 characters)"
+    assert len(runs()) == 1  # of one training
+
+
+def test_figures_of_different_texts_do_not_compete(root: Path) -> None:
+    for folder in (bundle(root, 1.5), bundle(root, 2.5, characters=2000), bundle(root, 2.25, characters=2000)):
+        registry.register(folder)
+    assert champion() == "3"
+    registry.register(bundle(root, 1.25, split="validation"))
+    assert champion() == "4"
+
+
+def test_other_levels_and_corpora_are_other_models(root: Path) -> None:
+    corpus = {"name": "Été, le soir", "title": "x", "author": "y", "licence": "MIT", "language": "fr"}
+    assert registry.register(bundle(root, 2.0, level="word")).startswith("gptmodel-essai-word version 1")
+    assert registry.register(bundle(root, 2.0, corpus=corpus)).startswith("gptmodel-Été-le-soir-char version 1")
+
+
+def test_what_cannot_be_registered_is_refused(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UserError, match="no metrics"):
+        registry.register(bundle(root, 2.0, metrics={}))
+    folder = bundle(root, 2.0)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    with pytest.raises(UserError, match="no MLflow server answers"):
+        registry.register(folder)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
+    graph = folder / "fp32.onnx"
+    graph.write_bytes(graph.read_bytes()[::-1])
+    with pytest.raises(UserError, match=r"fp32\.onnx was altered"):
+        registry.register(folder)
+    assert runs() == []
+
+
+def test_a_version_brings_the_code_that_it_needs() -> None:
+    model = PLACES["gptmodel"] / "pyfunc.py"
+    assert {path.stem for path in closure(model)} == {*registry.CODE, "pyfunc"}
+    assert outside(model) <= {*RUNTIME, "mlflow", "pandas"}
+    assert [one.split("==")[0] for one in registry.requirements()] == ["mlflow", "numpy", "tokenizers", "onnxruntime"]
+
+
+ELSEWHERE = """
+import json, sys
+sys.modules["torch"] = None
+import mlflow
+mlflow.set_tracking_uri(sys.argv[1])
+model = mlflow.pyfunc.load_model("models:/gptmodel-essai-char@champion")
+params = {"max_new_tokens": 30, "temperature": 0.9, "top_k": 9, "top_p": 0.9, "repetition_penalty": 1.5, "seed": 3}
+texts = model.predict(["Le vieil ", "Où"], params=params)
+short, default = model.predict(["Le vieil "], params={**params, "stop": [texts[0][9]]}), model.predict(["Où"])
+print(json.dumps([texts, short, default, sys.modules["gptmodel"].__file__]))
+"""
+
+
+def test_the_champion_writes_what_the_bundle_writes_far_from_the_repository(root: Path, tmp_path: Path) -> None:
+    folder = bundle(root, 2.0)
+    registry.register(folder)
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    done = subprocess.run(
+        [sys.executable, "-c", ELSEWHERE, address()], cwd=elsewhere, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    texts, short, default, library = json.loads(done.stdout.splitlines()[-1])
+    own = Bundle.load(folder, "cpu")
+    settings = Settings(30, Sampling(0.9, 9, 0.9, 1.5), 3)
+    assert texts == [one.text for one in complete(own.decoder, own.tokenizer, ["Le vieil ", "Où"], settings)]
+    assert len(short[0]) <= 9
+    assert len(default[0]) == 200
+    assert Path(library).is_relative_to(root / "mlartifacts")
+
+
+def post(app: Any, body: Any) -> tuple[int, Any]:
+    """Send a JSON body to /invocations of an ASGI application; return the status and the answer."""
+    sent: list[dict[str, Any]] = []
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": json.dumps(body).encode(), "more_body": False}
+
+    async def send(message: dict[str, Any]) -> None:
+        sent.append(message)
+
+    scope = {"type": "http", "method": "POST", "path": "/invocations", "raw_path": b"/invocations", "query_string": b""}
+    scope |= {"headers": [(b"content-type", b"application/json")], "http_version": "1.1", "root_path": ""}
+    asyncio.run(app(scope, receive, send))
+    return sent[0]["status"], json.loads(b"".join(message.get("body", b"") for message in sent))
+
+
+def test_mlflows_server_generates_and_refuses(root: Path) -> None:
+    """What `mlflow models serve` runs, less the socket."""
+    import mlflow
+    from mlflow.pyfunc import scoring_server
+
+    registry.register(bundle(root, 2.0))
+    mlflow.set_tracking_uri(address())
+    app = scoring_server.init(mlflow.pyfunc.load_model(f"models:/{NAME}@champion"))
+    asked = {"inputs": ["Où", "Le "], "params": {"max_new_tokens": 5, "seed": 1}}
+    status, answer = post(app, asked)
+    assert (status, [len(text) for text in answer["predictions"]]) == (200, [5, 5])
+    assert post(app, asked) == (200, answer)
+    status, answer = post(app, {"inputs": ["Où"], "params": {"temperature": -1.0}})
+    assert status == 400
+    assert "temperature must be 0" in answer["message"]
+    assert post(app, {"inputs": ["Où"], "params": {"top_k": "many"}})[0] == 400
