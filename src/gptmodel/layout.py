@@ -11,7 +11,6 @@ TOKENS = Path("data/tokens")  # a folder for each level
 BASELINES = Path("data/baselines")
 MODELS = Path("models")
 REPORTS = Path("reports")
-SUMMARY = Path("metrics.json")  # of all models; small, and tracked by Git
 
 
 class ModelFolder:
@@ -21,7 +20,9 @@ class ModelFolder:
         self.path = models / name
         self.training = self.path / "training"  # checkpoint/, history.csv, timeline.json, speed.json
         self.checkpoint = self.training / "checkpoint"
-        self.evaluation = self.path / "evaluation"  # metrics.json, surprisal, breakdown.json, novelty.json, samples.json
+        self.evaluation = self.path / "evaluation"  # metrics.json, which Git tracks, and details/
+        self.metrics = self.evaluation / "metrics.json"
+        self.details = self.evaluation / "details"  # surprisal, breakdown.json, novelty.json, samples.json and .md
         self.inspection = self.path / "inspection"
         self.bundle = self.path / "bundle"
         self.hf = self.path / "hf"

@@ -69,7 +69,7 @@ def stages_run(output: str) -> set[str]:
 
 def scratch_copy(root: Path) -> Project:
     for name in ("pipelines", "src", ".dvc", "data"):
-        ignore = shutil.ignore_patterns("__pycache__", "*.egg-info", "cache", "tmp", "raw", "clean", "tokens", "ladder")
+        ignore = shutil.ignore_patterns("__pycache__", "*.egg-info", "cache", "tmp", "raw", "clean", "tokens", "baselines")
         shutil.copytree(ROOT / name, root / name, ignore=ignore)
     for name in ("dvc.yaml", "params.yaml", ".dvcignore", ".gitignore"):
         shutil.copy(ROOT / name, root / name)
@@ -95,7 +95,7 @@ def small(values: dict[str, Any]) -> None:
             model.update(n_layer=2, n_head=2, n_embd=32, n_hidden=64, learning_rate=0.01, dropout=0.0)
     values["models"]["bigram-char"]["steps"] = 200
     values["samples"].update(prompts=["Le ", "— Où ☃ "], temperatures=[0.8, 0], max_new_tokens=40)
-    values["engine"]["precision"] = "float32"  # a busy machine must not decide
+    values["engine"]["precision"] = "float32"  # the same on every processor
     values["timeline"].update(max_new_tokens=10)
     values["benchmark"] = {"prompt_tokens": 8, "new_tokens": 8, "batch_sizes": [1, 2], "repeats": 2}
 
@@ -111,38 +111,27 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
 def test_every_output_is_there_and_git_sees_only_what_it_should(project: Project) -> None:
     for name in MODELS:
         folder = project.root / "models" / name
-        assert {path.name for path in folder.iterdir()} == {
-            "checkpoint",
-            "bundle",
-            "hf",
-            "history.csv",
-            "timeline.md",
-            "training.json",
-            "metrics.json",
-            "surprisal.npz",
-            "breakdown.json",
-            "novelty.json",
-            "sight.json",
-            "samples.json",
-            "samples.md",
-            "benchmark.json",
-        }
+        folders = {"training", "evaluation", "inspection", "bundle", "hf", "benchmark"}
+        assert {path.name for path in folder.iterdir()} == folders
+        inside = {"checkpoint", "history.csv", "timeline.json", "timeline.md", "speed.json"}
+        assert {path.name for path in (folder / "training").iterdir()} == inside
+        assert {path.name for path in (folder / "evaluation").iterdir()} == {"metrics.json", "details"}
+        details = {"surprisal.safetensors", "breakdown.json", "novelty.json", "samples.json", "samples.md"}
+        assert {path.name for path in (folder / "evaluation" / "details").iterdir()} == details
         assert {path.name for path in (folder / "bundle").iterdir()} >= {"model.onnx", "tokenizer.json", "bundle.json"}
     seen = project.run("git", "status", "--porcelain", "-uall").stdout.split()[1::2]
-    files = ("benchmark.json", "metrics.json", "training.json")
-    expected = [f"models/{name}/{file}" for name in MODELS for file in files]
-    assert {path for path in seen if not path.startswith("reports/")} == {*expected, "dvc.lock"}
+    assert set(seen) == {*(f"models/{name}/evaluation/metrics.json" for name in MODELS), "dvc.lock"}
 
 
 def test_a_finished_training_leaves_its_speed_and_no_state(project: Project) -> None:
     for name in MODELS:
-        speed = project.json(f"models/{name}/training.json")
+        speed = project.json(f"models/{name}/training/speed.json")
         assert speed["processes"] == 1
         assert (speed["precision"], speed["execution"]) == ("float32", "eager")
         assert speed["seconds"] > 0
         assert speed["tokens_per_second"] > 0
         assert (speed["share_of_matrix_rate"] > 0) == (name != "bigram-char")  # a table has no matrix products
-        assert "tokens_per_second" not in pd.read_csv(project.root / "models" / name / "history.csv")
+        assert "tokens_per_second" not in pd.read_csv(project.root / "models" / name / "training" / "history.csv")
     kept = {path.suffix for path in (project.root / ".resume").iterdir()}
     assert kept <= {".lock"}
     project.run("git", "check-ignore", ".resume")
@@ -150,14 +139,14 @@ def test_a_finished_training_leaves_its_speed_and_no_state(project: Project) -> 
     assert "trained in" in table.splitlines()[0]
 
 
-def test_the_networks_learned_and_every_character_is_charged(project: Project) -> None:
+def test_the_networks_learned_and_every_character_counts(project: Project) -> None:
     for name in MODELS:
         metrics, history = (
-            project.json(f"models/{name}/metrics.json"),
-            pd.read_csv(project.root / "models" / name / "history.csv"),
+            project.json(f"models/{name}/evaluation/metrics.json"),
+            pd.read_csv(project.root / "models" / name / "training" / "history.csv"),
         )
         for split in ("validation", "test"):
-            text = (project.root / "data" / "clean" / f"{split}.txt").read_text(encoding="utf-8")
+            text = (project.root / "data" / "clean" / "text" / f"{split}.txt").read_text(encoding="utf-8")
             assert metrics[split]["characters"] == len(text)
             bits = metrics[split]["loss_nats"] * metrics[split]["tokens"] / np.log(2)
             assert metrics[split]["bits_per_char"] == pytest.approx(bits / len(text))
@@ -167,25 +156,25 @@ def test_the_networks_learned_and_every_character_is_charged(project: Project) -
         best = history["validation_bits_per_char"].min()
         assert metrics["validation"]["bits_per_char"] == pytest.approx(best, rel=1e-4)
         assert metrics["best_step"] == history.loc[history["validation_bits_per_char"].idxmin(), "step"]
-    trained = project.json("models/bigram-char/metrics.json")["validation"]
+    trained = project.json("models/bigram-char/evaluation/metrics.json")["validation"]
     assert trained["bits_per_char"] < trained["unigram_bits_per_char"]
 
 
 def test_the_parts_of_the_evaluation_are_those_of_the_whole(project: Project) -> None:
-    ladder = project.json("data/ladder/ladder.json")
-    assert min(ladder["splits"]["validation"], key=lambda rung: rung["bits_per_char"])["name"] == ladder["best"]
+    counted = project.json("data/baselines/baselines.json")
+    assert min(counted["splits"]["validation"], key=lambda row: row["bits_per_char"])["name"] == counted["best"]
     for name in MODELS:
-        metrics = project.json(f"models/{name}/metrics.json")["test"]
-        costs = CharacterCosts.read(project.root / "models" / name / "surprisal.npz")
+        metrics = project.json(f"models/{name}/evaluation/metrics.json")["test"]
+        costs = CharacterCosts.read(project.root / "models" / name / "evaluation" / "details" / "surprisal.safetensors")
         assert costs.nats["test"].sum(dtype=float) / np.log(2) / metrics["characters"] == pytest.approx(
             metrics["bits_per_char"], rel=1e-5
         )
         assert metrics["bits_per_char_low"] < metrics["bits_per_char"] < metrics["bits_per_char_high"]
-        parts = project.json(f"models/{name}/breakdown.json")
+        parts = project.json(f"models/{name}/evaluation/details/breakdown.json")
         assert parts["split"] == "test"
         assert sum(part["share_of_bits"] for part in parts["by_class"]) == pytest.approx(1)
-        written = project.json(f"models/{name}/novelty.json")
-        assert len(written["per_sample"]) == len(project.json(f"models/{name}/samples.json"))
+        written = project.json(f"models/{name}/evaluation/details/novelty.json")
+        assert len(written["per_sample"]) == len(project.json(f"models/{name}/evaluation/details/samples.json")["samples"])
         assert written["samples"]["words"] > 0
 
 
@@ -197,15 +186,15 @@ def test_the_page_holds_every_model_and_asks_for_nothing(project: Project) -> No
 
 
 def test_two_models_are_compared_from_the_command_line(project: Project) -> None:
-    told = project.run("gptmodel", "compare", MODELS[0], "ladder", "--json").stdout
+    told = project.run("gptmodel", "compare", MODELS[0], "baselines", "--json").stdout
     better = json.loads(told)["pairs"][0]
-    assert {better["a"], better["b"]} == {MODELS[0], "ladder"}
+    assert {better["a"], better["b"]} == {MODELS[0], "baselines"}
     assert better["low"] <= better["bits_per_char"] <= better["high"]
 
 
 def test_the_splits_are_the_cleaned_text(project: Project) -> None:
     parts = [
-        (project.root / "data" / "clean" / f"{split}.txt").read_text(encoding="utf-8")
+        (project.root / "data" / "clean" / "text" / f"{split}.txt").read_text(encoding="utf-8")
         for split in ("train", "validation", "test")
     ]
     assert "".join(parts) == (ROOT / "tests" / "fixtures" / "roman.txt").read_text(encoding="utf-8")
@@ -233,25 +222,54 @@ def test_a_second_repro_does_nothing(project: Project) -> None:
     assert "Running stage" not in done.stdout
 
 
-def test_an_edit_of_the_cleaning_code_reruns_from_clean_on(project: Project) -> None:
-    file = project.root / "src" / "gptmodel" / "cleaning.py"
-    before = file.read_bytes()
-    file.write_bytes(before + b"\n# edited\n")
-    stages = project.would_run()
-    file.write_bytes(before)
-    assert "clean" in stages
-    assert "fetch" not in stages
+@pytest.mark.parametrize(
+    ("file", "first"),
+    [
+        ("tracking/outputs.py", set()),
+        ("progress.py", set()),
+        ("errors.py", set()),
+        ("report/page.py", {"report"}),
+        ("training/optim.py", {f"train@{name}" for name in MODELS}),
+        ("text/cleaning.py", {"fetch", "clean"}),
+    ],
+)
+def test_a_comment_reruns_the_stages_of_its_room_only(project: Project, file: str, first: set[str]) -> None:
+    """What follows from new outputs, only a run can tell: `dvc status` names the stages whose dependencies changed."""
+    path = project.root / "src" / "gptmodel" / file
+    before = path.read_bytes()
+    path.write_bytes(before + b"\n# edited\n")
+    changed = json.loads(project.run("dvc", "status", "--json").stdout)
+    path.write_bytes(before)
+    assert set(changed) == first
+
+
+def test_another_licence_or_title_retrains_nothing(project: Project) -> None:
+    path = project.root / "data" / "clean" / "corpus.json"
+    before = path.read_bytes()
+    described = json.loads(before)
+    path.write_text(json.dumps(described | {"title": "Autre titre", "licence": "another"}), encoding="utf-8")
+    changed = json.loads(project.run("dvc", "status", "--json").stdout)
+    path.write_bytes(before)
+    assert {stage.partition("@")[0] for stage in changed} == {"clean", "export", "report"}
+
+
+def test_another_vocabulary_of_words_leaves_the_models_of_characters_alone(project: Project) -> None:
+    before = (project.root / "params.yaml").read_bytes()
+    project.edit_params(lambda values: values["tokenizers"]["word"].update(vocab_size=901))
+    changed = json.loads(project.run("dvc", "status", "--json").stdout)
+    (project.root / "params.yaml").write_bytes(before)
+    assert set(changed) == {"encode@word"}
 
 
 def test_one_model_can_be_reproduced_alone(project: Project) -> None:
     stages = stages_run(project.run("dvc", "repro", "--dry", "--force", "export@gpt-word").stdout)
-    counted = {"fetch", "clean", "encode@char", "ladder"}  # the model card names the floors
+    counted = {"fetch", "clean", "encode@char", "baselines"}  # the model card names them
     assert stages == {*counted, "encode@word", "train@gpt-word", "evaluate@gpt-word", "export@gpt-word"}
 
 
 def test_dvc_shows_metrics_plots_and_parameters(project: Project) -> None:
     metrics = json.loads(project.run("dvc", "metrics", "show", "--json").stdout)
-    assert "models/gpt-word/metrics.json" in json.dumps(metrics)
+    assert metrics[""]["data"]["models/gpt-word/evaluation/metrics.json"]["data"]["test"]["bits_per_char"] > 0
     project.run("dvc", "plots", "show", "-o", "plots-for-test")
     page = (project.root / "plots-for-test" / "index.html").read_text(encoding="utf-8")
     shutil.rmtree(project.root / "plots-for-test")
@@ -270,15 +288,15 @@ def test_mlflow_has_one_finished_run_per_model(project: Project) -> None:
         assert sorted(runs) == sorted(MODELS)
         for name, run in runs.items():
             tags = dict(store.execute("select key, value from tags where run_uuid = ?", [run]).fetchall())
-            for stage in ("train", "evaluate", "explain", "export", "benchmark", "report"):
+            for stage in ("train", "evaluate", "inspect", "export", "benchmark", "report"):
                 assert tags[f"stage.{stage}"] == "finished"
-            assert tags["fingerprint"] == project.json(f"models/{name}/checkpoint/meta.json")["fingerprint"]
+            assert tags["fingerprint"] == project.json(f"models/{name}/training/checkpoint/meta.json")["fingerprint"]
             latest = dict(store.execute("select key, value from latest_metrics where run_uuid = ?", [run]).fetchall())
-            assert latest["test/bits_per_char"] == project.json(f"models/{name}/metrics.json")["test"]["bits_per_char"]
+            assert latest["test/bits_per_char"] == project.json(f"models/{name}/evaluation/metrics.json")["test"]["bits_per_char"]
             steps = store.execute(
                 "select step from metrics where run_uuid = ? and key = 'curves/validation_bits_per_char'", [run]
             ).fetchall()
-            history = pd.read_csv(project.root / "models" / name / "history.csv")
+            history = pd.read_csv(project.root / "models" / name / "training" / "history.csv")
             assert sorted(step for (step,) in steps) == list(history["step"])
             (uri,) = store.execute("select artifact_uri from runs where run_uuid = ?", [run]).fetchone()
             files = {path.relative_to(uri).as_posix() for path in Path(uri).rglob("*") if path.is_file()}
@@ -296,7 +314,7 @@ def test_mlflow_is_rebuilt_from_the_outputs(project: Project) -> None:
     assert told.startswith(f"{MODELS[0]}: created")
     with sqlite3.connect(project.root / "mlflow.db") as store:
         figures = dict(store.execute("select key, value from latest_metrics").fetchall())
-    assert figures["test/bits_per_char"] == project.json(f"models/{MODELS[0]}/metrics.json")["test"]["bits_per_char"]
+    assert figures["test/bits_per_char"] == project.json(f"models/{MODELS[0]}/evaluation/metrics.json")["test"]["bits_per_char"]
     for name in ("mlflow.db", "mlartifacts"):
         place = project.root / name
         shutil.rmtree(place) if place.is_dir() else place.unlink()
@@ -309,7 +327,7 @@ def test_a_bundle_writes_text_far_from_the_repository(project: Project, tmp_path
     command = [
         sys.executable,
         "-m",
-        "gptmodel.cli.main",
+        "gptmodel",
         "generate",
         "bundle",
         "Le ",
@@ -337,12 +355,12 @@ def test_a_server_that_is_down_stops_nothing(project: Project, tmp_path: Path) -
     folder = project.root / "models" / "bigram-char"
     shutil.copytree(folder, tmp_path / "before")
     done = project.run("python", "-m", "pipelines.train", "bigram-char", MLFLOW_TRACKING_URI="http://127.0.0.1:9")
-    weights = (folder / "checkpoint" / "model.safetensors").read_bytes()
+    weights = (folder / "training" / "checkpoint" / "model.safetensors").read_bytes()
     shutil.rmtree(folder)
     shutil.copytree(tmp_path / "before", folder)
     assert done.stderr.count("127.0.0.1:9") == 1
     assert "Traceback" not in done.stderr
-    assert weights == (folder / "checkpoint" / "model.safetensors").read_bytes()
+    assert weights == (folder / "training" / "checkpoint" / "model.safetensors").read_bytes()
 
 
 def refused(done: subprocess.CompletedProcess[str], *words: str) -> None:
@@ -412,12 +430,11 @@ def test_a_models_parameter_reruns_its_own_stages_only(project: Project) -> None
     project.edit_params(lambda values: values["models"]["gpt-word"].update(n_layer=1))
     assert project.would_run() == {
         "train@gpt-word",
-        "export@gpt-word",
         "report",
     }  # what follows from new outputs, only a run can tell
     ran = stages_run(project.run("dvc", "repro").stdout)
     assert ran == {
-        *(f"{stage}@gpt-word" for stage in ("train", "evaluate", "explain", "export", "benchmark")),
+        *(f"{stage}@gpt-word" for stage in ("train", "evaluate", "inspect", "export", "benchmark")),
         "report",
     }
 
