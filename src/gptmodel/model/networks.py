@@ -1,11 +1,14 @@
 """From a network's section of params.yaml to the network."""
 
+from collections.abc import Mapping
+
 from torch import Tensor
 
 from gptmodel.model.bigram import Bigram
-from gptmodel.model.gpt import GPT
+from gptmodel.model.gpt import GPT, HiddenMatrix
 from gptmodel.params import BigramModel, BigramNetwork, GPTNetwork, Model, Network
 
+EMBEDDING, HEAD = "token_embedding.weight", "head.weight"  # one tensor where they are tied
 LanguageModel = Bigram | GPT  # both: (ids_BT, cache) -> (logits_BTV, cache)
 
 
@@ -25,9 +28,25 @@ def build(config: Network, vocab_size: int) -> LanguageModel:
 def weights(network: LanguageModel) -> dict[str, Tensor]:
     """Return the learned tensors by name, each once: a tied output layer is the token embedding."""
     tensors = dict(network.state_dict())
-    if isinstance(network, GPT) and network.config.tie_embeddings:
-        del tensors["head.weight"]
+    if _is_tied(network):
+        del tensors[HEAD]
     return tensors
+
+
+def load_weights(network: LanguageModel, tensors: Mapping[str, Tensor]) -> None:
+    """Give the network learned tensors as `weights` returns them; `RuntimeError` names those that do not fit."""
+    if _is_tied(network) and EMBEDDING in tensors:
+        tensors = {**tensors, HEAD: tensors[EMBEDDING]}
+    network.load_state_dict(tensors)
+
+
+def hidden_matrices(network: LanguageModel) -> list[HiddenMatrix]:
+    """Return the matrices between the embedding and the output, in the order of the data; a bigram has none."""
+    return network.hidden_matrices() if isinstance(network, GPT) else []
+
+
+def _is_tied(network: LanguageModel) -> bool:
+    return isinstance(network, GPT) and network.config.tie_embeddings
 
 
 def count_parameters(network: LanguageModel) -> int:
