@@ -1,6 +1,6 @@
 """A training that is stopped, killed, damaged, or run twice ends in the bytes of one that nobody disturbed.
 
-Every training here is the stage itself, in a process of its own (see stage_for_tests.py); kills are SIGKILL.
+Every training here is the stage itself, in a process of its own (see tests/support/stage.py); kills are SIGKILL.
 """
 
 import contextlib
@@ -23,18 +23,17 @@ import psutil
 import pytest
 import yaml
 
+from gptmodel.training.saved_states import Store
 from tests.support.closure import ROOT
 from tests.support.stage import MODEL, Trap
+from tests.support.training import contents
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="kills processes")
-OUTPUTS = ["checkpoint/meta.json", "checkpoint/model.safetensors", "history.csv", "timeline.md"]
+OUTPUTS = ["checkpoint/meta.json", "checkpoint/model.safetensors", "history.csv", "timeline.json", "timeline.md"]
 STEPS, EVALUATE_EVERY = 24, 8
 STEP, EVALUATION = "gptmodel.training.trainer:Trainer._advance", "gptmodel.training.trainer:total_nats"
-SAMPLE, SAVE, WRITE = (
-    "gptmodel.training.history:Journal._add_sample",
-    "gptmodel.training.saved_states:Store.save",
-    "gptmodel.training.history:Journal.write",
-)
+SAMPLE, WRITE = "gptmodel.training.history:History._sample", "gptmodel.training.history:History.write"
+SAVE = "gptmodel.training.saved_states:Store.save"
 DISK = ["os:fsync", "os:replace", "os:unlink", "pathlib:Path.write_bytes"]  # every call of a save that changes the disk
 INTERRUPTED = 14  # the step of the newest state in `interrupted`
 
@@ -115,13 +114,13 @@ class Place:
         paths = sorted(path for path in (self.root / ".resume").rglob("*") if path.parent.name != ".resume")
         return {str(path.relative_to(self.root)): path.read_bytes() for path in paths}
 
-    def newest(self, kind: str) -> Path:
-        """Return the file of the newest saved state: "json" or "safetensors"."""
-        return max((self.root / ".resume").glob(f"*/step-*.{kind}"))
+    def newest(self) -> Path:
+        """Return the file of the newest saved state."""
+        return max((self.root / ".resume").glob("*/step-*.safetensors"))
 
 
 def outputs(root: Path) -> Bytes:
-    return {name: (root / "models" / MODEL / name).read_bytes() for name in OUTPUTS}
+    return {name: (root / "models" / MODEL / "training" / name).read_bytes() for name in OUTPUTS}
 
 
 def clean_environment() -> dict[str, str]:
@@ -230,7 +229,7 @@ def test_killed_at_random_moments_until_it_is_done(place: Place, untouched: Byte
     moments, kills, code = random.Random(1), 0, -SIGKILL
     while code and kills < 15:
         training = place.start()
-        time.sleep(moments.uniform(0.05, 0.3))
+        time.sleep(moments.uniform(0.03, 0.15))
         os.kill(training.pid, SIGKILL)
         code, _ = training.end()
         kills += code == -SIGKILL
@@ -270,12 +269,15 @@ def test_the_last_state_of_a_killed_training_is_that_of_an_undisturbed_one(place
     """Weights, both optimizers and the best weights so far, bit for bit; facts but for times."""
     assert place.train(trap(WRITE, 1))[0] == -SIGKILL
     assert interrupted.train(trap(WRITE, 1))[0] == -SIGKILL
-    assert place.newest("safetensors").read_bytes() == interrupted.newest("safetensors").read_bytes()
-    one, other = (json.loads(each.newest("json").read_text())["facts"] for each in (place, interrupted))
-    for facts in (one, other):
-        del facts["seconds"], facts["matrix_rate"], facts["trainer"]["seconds"], facts["journal"]["speeds"]
-    assert one["trainer"]["step"] == STEPS
-    assert repr(one) == repr(other)  # repr: a NaN is equal to itself
+    one, other = (Store(each.newest().parent, 1, pytest.fail).load() for each in (place, interrupted))
+    assert one is not None
+    assert other is not None
+    assert contents(one.tensors) == contents(other.tensors)
+    for state in (one, other):
+        facts = state.facts
+        del facts["seconds"], facts["matrix_rate"], facts["trainer"]["seconds"], facts["history"]["speeds"]
+    assert one.facts["trainer"]["step"] == one.step == STEPS
+    assert repr(one.facts) == repr(other.facts)  # repr: a NaN is equal to itself
 
 
 def test_the_best_weights_survive_when_none_better_follow(place: Place) -> None:
@@ -301,7 +303,7 @@ def test_a_request_to_stop_is_obeyed_at_a_step_boundary(
     place.save_every(1000.0)
     line = f"stopped at step {stops_at} by {number.name}: run the same command again to go on from there"
     assert place.train(trap(at, call, number)) == (code, [line])
-    assert place.newest("json").name == f"step-{stops_at:08d}.json"
+    assert place.newest().name == f"step-{stops_at:08d}.safetensors"
     assert not (place.root / "models").exists()
     assert place.finish() == [f"{MODEL}: going on from step {stops_at}"]
     assert place.outputs() == untouched
@@ -327,14 +329,14 @@ def test_under_dvc_a_stopped_training_counts_as_failed_and_goes_on(
     place.finish()
     command = ["dvc", "repro", "--single-item", f"train@{MODEL}"]
     with subprocess.Popen(command, cwd=root, env=clean_environment(), stderr=subprocess.PIPE, text=True) as repro:
-        wait_for(root, "step-*.json")
+        wait_for(root, "step-*.safetensors")
         (holder,) = (root / ".resume").glob("*.holder.json")
         os.kill(json.loads(holder.read_text())["pid"], SIGTERM)
         _, said = repro.communicate(timeout=100)
     assert repro.returncode
     assert "exited with 143" in said
     assert not (root / "dvc.lock").exists()
-    assert not (root / "models" / MODEL / "history.csv").exists()
+    assert not (root / "models" / MODEL / "training").exists()
     again = run(root, *command)
     assert again.returncode == 0, again.stderr
     assert f"{MODEL}: going on from step" in again.stderr
@@ -352,11 +354,11 @@ def flip(path: Path) -> None:
     path.write_bytes(whole)
 
 
-@pytest.mark.parametrize(("kind", "damage"), [("safetensors", cut), ("safetensors", flip), ("json", cut)])
+@pytest.mark.parametrize("damage", [cut, flip])
 def test_a_damaged_state_is_named_and_the_one_before_counts(
-    interrupted: Place, untouched: Bytes, kind: str, damage: Callable[[Path], None]
+    interrupted: Place, untouched: Bytes, damage: Callable[[Path], None]
 ) -> None:
-    newest = interrupted.newest(kind)
+    newest = interrupted.newest()
     damage(newest)
     warning, going_on = interrupted.finish()
     assert warning.startswith(f"{newest.relative_to(interrupted.root)} is damaged")
@@ -459,9 +461,10 @@ def test_after_a_success_nothing_is_left_and_the_next_run_trains_afresh(place: P
     place.finish()
     assert place.outputs() == untouched
     assert {path.suffix for path in (place.root / ".resume").iterdir()} == {".lock"}
-    assert {path.name for path in (place.root / "models" / MODEL).iterdir()} == {
+    assert [path.name for path in (place.root / "models" / MODEL).iterdir()] == ["training"]
+    assert {path.name for path in (place.root / "models" / MODEL / "training").iterdir()} == {
         *(name.partition("/")[0] for name in OUTPUTS),
-        "training.json",
+        "speed.json",
     }
     assert place.train(trap(STEP, STEPS)) == (-SIGKILL, [])  # it took all the steps but the last
     place.finish()

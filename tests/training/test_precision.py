@@ -27,7 +27,9 @@ def processor(capabilities: dict[str, bool], monkeypatch: pytest.MonkeyPatch) ->
 
 
 def chosen(monkeypatch: pytest.MonkeyPatch, **engine: Any) -> tuple[Numerics, list[str]]:
-    monkeypatch.setattr(choice, "matrix_rate", lambda device, dtype, size: {torch.float32: 1e9, torch.bfloat16: 2e9}[dtype])
+    monkeypatch.setattr(
+        choice, "matrix_rate", lambda device, dtype, size: {torch.float32: 1e9, torch.bfloat16: 2e9}[dtype]
+    )
     said: list[str] = []
     values = {"precision": "auto", "execution": "eager", "nonfinite": "stop", **engine}
     found, rate = choose(Engine(**values), CPU, said.append)

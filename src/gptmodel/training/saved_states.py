@@ -176,9 +176,7 @@ def changed_since(root: Path, fingerprint: str, identity: Mapping[str, Any]) -> 
         what = f"other values ({', '.join(named[:SHOWN_DIFFERENCES] + more)})" if named else "other code"
         if _is_held(other):
             name, remedy = _living(other)
-            return (
-                f"{name} is training {wanted['name']} with {what} at the same time: if that is not meant, {remedy}"
-            )
+            return f"{name} is training {wanted['name']} with {what} at the same time: if that is not meant, {remedy}"
         if _steps(other):
             return (
                 f"an unfinished training of {wanted['name']} exists with {what}: it is left alone, this one "
