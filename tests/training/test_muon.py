@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from gptmodel.model import networks
-from gptmodel.model.gpt import HiddenMatrix
+from gptmodel.model.networks import HiddenMatrix
 from gptmodel.training.muon import Muon, orthogonalise
 from tests.support.networks import GPT_KINDS, build
 from tests.support.training import give_gradients

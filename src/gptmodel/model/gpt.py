@@ -46,7 +46,7 @@ class Cache(NamedTuple):
 
 
 class AttentionOutput(NamedTuple):
-    """What `Attention` returns: the mixed values, and all keys and values so far."""
+    """The mixed values, and all keys and values so far."""
 
     y_BTC: Tensor
     k_BHSD: Tensor
@@ -54,24 +54,16 @@ class AttentionOutput(NamedTuple):
 
 
 class BlockOutput(NamedTuple):
-    """What `Block` returns: the residual stream, and this layer's keys and values so far."""
+    """The residual stream, and this layer's keys and values so far."""
 
     x_BTC: Tensor
     k_BHSD: Tensor
     v_BHSD: Tensor
 
 
-class HiddenMatrix(NamedTuple):
-    """A matrix between the embedding and the output, by the name of its parameter."""
-
-    name: str
-    weight: nn.Parameter
-    parts: int  # how many matrices it holds, one below the other: 3 for queries, keys and values
-
-
-def rotary_table(size: int, length: int) -> tuple[Tensor, Tensor]:
-    """Return cos and sin of position x frequency for heads of `size`, each of shape (length, size / 2), in fp32."""
-    frequency_R = ROPE_BASE ** (-torch.arange(0, size, 2, dtype=torch.float64) / size)
+def rotary_table(head_size: int, length: int) -> tuple[Tensor, Tensor]:
+    """Return cos and sin of position x frequency, each of shape (length, head_size / 2), in fp32."""
+    frequency_R = ROPE_BASE ** (-torch.arange(0, head_size, 2, dtype=torch.float64) / head_size)
     angle_SR = torch.outer(torch.arange(length, dtype=torch.float64), frequency_R)
     return angle_SR.cos().float(), angle_SR.sin().float()
 
@@ -196,10 +188,9 @@ def _draw(module: nn.Embedding | nn.Linear | None, std: float) -> None:
     """Draw a module's weights from normal(0, std), and set its bias to 0; nothing is drawn for a `std` of 0."""
     if module is None:
         return
+    nn.init.zeros_(module.weight)
     if std:
         nn.init.normal_(module.weight, std=std)
-    else:
-        nn.init.zeros_(module.weight)
     if isinstance(module, nn.Linear) and module.bias is not None:
         nn.init.zeros_(module.bias)
 
@@ -260,20 +251,6 @@ class GPT(nn.Module):
     def layers(self) -> list[Block]:
         """The blocks in the order of the data."""
         return cast(list[Block], list(self.blocks))
-
-    def hidden_matrices(self) -> list[HiddenMatrix]:
-        """Return the matrices of the blocks, in the order of the data: those that Muon is made for."""
-        matrices = []
-        for number, block in enumerate(self.layers):
-            modules = {"attention.qkv": block.attention.qkv, "attention.out": block.attention.out}
-            modules["mlp.up"] = block.mlp.up
-            if block.mlp.gate is not None:
-                modules["mlp.gate"] = block.mlp.gate
-            modules["mlp.down"] = block.mlp.down
-            for name, linear in modules.items():
-                parts = 3 if linear is block.attention.qkv else 1
-                matrices.append(HiddenMatrix(f"blocks.{number}.{name}.weight", linear.weight, parts))
-        return matrices
 
     def empty_cache(self, pad_B: Tensor) -> Cache:
         """Return the cache before the first token; `pad_B` (int64) is the left padding of each row."""

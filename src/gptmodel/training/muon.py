@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from gptmodel.model.gpt import HiddenMatrix
+from gptmodel.model.networks import HiddenMatrix
 
 MOMENTUM = 0.95  # with Nesterov's correction (Jordan 2024)
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)  # the quintic's coefficients (Jordan 2024): steep at 0

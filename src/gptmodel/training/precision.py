@@ -1,7 +1,7 @@
 """How a machine computes: device, precision of the matrix products, threads, and how fast its matrix products are.
 
-What is chosen here can change the last digits of a training. It follows from what the machine is, never from how busy it
-is; it is kept with the state of an unfinished training, which goes on with the choice it began with.
+What is chosen here can change the last digits of a training. It follows from what the machine is, never from how busy
+it is; it is kept with the state of an unfinished training, which goes on with the choice it began with.
 """
 
 import os
