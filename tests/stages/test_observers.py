@@ -1,4 +1,4 @@
-"""Observers change no byte of a training: without one, watched on a terminal and in MLflow, or with each of them failing.
+"""Observers change no byte of a training: none, a terminal and MLflow, or one that fails at any event.
 
 The trainings that are watched are the stage itself; an observer that fails is handed to the session.
 """

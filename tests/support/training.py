@@ -15,9 +15,10 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from gptmodel.arrays import Ids
 from gptmodel.model import loss, networks
 from gptmodel.params import BigramModel, Engine, GPTModel, Training
-from gptmodel.results.corpus import TextFacts
+from gptmodel.results.corpus import SplitName, TextFacts
 from gptmodel.results.training import Meta
 from gptmodel.training import distributed
 from gptmodel.training.distributed import World
@@ -43,7 +44,7 @@ CONFIG = Training(
 )
 MUON = 0.02  # a muon_learning_rate
 IDS = (np.cumsum(np.random.default_rng(0).integers(1, 4, 3000)) % VOCAB_SIZE).astype(np.uint16)
-SPLITS = {"train": IDS[:2500], "validation": IDS[2500:]}
+SPLITS: dict[SplitName, Ids] = {"train": IDS[:2500], "validation": IDS[2500:]}
 EAGER = Numerics("cpu", "float32", "eager", threads=1)
 
 

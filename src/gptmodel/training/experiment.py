@@ -45,6 +45,8 @@ def describe(name: str, settings: Params, data: Dataset, device: str) -> Experim
         tokenizer_sha256=hashes["tokenizer.json"],
         text=data.text,
         fingerprint=fingerprint(identity),
+        best_step=0,  # nothing is trained yet
+        validation_loss_nats=None,
     )
     return Experiment(data, meta, identity)
 

@@ -36,7 +36,7 @@ class Muon:
         """Take one step, or none where `skip` is 1."""
         if not self._matrices:
             return
-        weights = [matrix.weight for matrix in self._matrices]
+        weights: list[Tensor] = [matrix.weight for matrix in self._matrices]
         gradients = [weight.grad for weight in weights if weight.grad is not None]
         momenta = list(self.momentum.values())
         if skip.device.type != "cpu":  # a GPU is not asked: it takes its own momentum for the gradient, at rate 0

@@ -118,11 +118,11 @@ class Store:
         }
         record = json.dumps({"format_version": FORMAT_VERSION, "step": step, "facts": facts}, ensure_ascii=False)
         data = serialize(own, metadata={_FACTS: f"{_UNHASHED} {record}"})
-        place = data.index(_UNHASHED.encode())  # the metadata comes before the names of tensors
+        offset = data.index(_UNHASHED.encode())  # the metadata comes before the names of tensors
         self._delete(())  # make room: what a killed save left
         with files.whole_file(_file(self.folder, step)) as partial:
             # not save_file: its errors do not say that the disk is full
-            partial.write_bytes(data[:place] + _digest(data, place).encode() + data[place + len(_UNHASHED) :])
+            partial.write_bytes(data[:offset] + _digest(data, offset).encode() + data[offset + len(_UNHASHED) :])
         # States beyond this step were passed over as damaged, so they are not the newest.
         kept = [earlier for earlier in _steps(self.folder) if earlier <= step][-self.keep :]
         self._delete([each for each in _steps(self.folder) if each not in kept])
@@ -234,11 +234,11 @@ def _read(path: Path, step: int) -> State:
         raise Damaged(f"{path} is damaged (not readable: {type(error).__name__})") from None
 
 
-def _digest(data: bytes, place: int) -> str:
+def _digest(data: bytes, offset: int) -> str:
     """Return the SHA-256 of a file with zeros where its own SHA-256 stands."""
-    digest = hashlib.sha256(data[:place])
+    digest = hashlib.sha256(data[:offset])
     digest.update(_UNHASHED.encode())
-    digest.update(memoryview(data)[place + len(_UNHASHED) :])
+    digest.update(memoryview(data)[offset + len(_UNHASHED) :])
     return digest.hexdigest()
 
 

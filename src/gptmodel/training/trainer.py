@@ -24,6 +24,7 @@ from gptmodel.model import networks
 from gptmodel.model.loss import total_nats
 from gptmodel.model.networks import LanguageModel
 from gptmodel.params import Training
+from gptmodel.results.corpus import SplitName
 from gptmodel.training import schedule
 from gptmodel.training.batches import Windows
 from gptmodel.training.distributed import World
@@ -73,7 +74,7 @@ class Trainer:
     def __init__(
         self,
         network: LanguageModel,
-        splits: Mapping[str, Ids],
+        splits: Mapping[SplitName, Ids],
         config: Training,
         seed: int,
         numerics: Numerics,
