@@ -15,15 +15,18 @@ from pipelines import arguments
 @one_line_errors()
 def main() -> None:
     """Train the model named on the command line, or go on where its training was stopped."""
-    settings, name = params.load(layout.PARAMS), arguments.model()
-    model, device = settings.model(name), devices.pick(settings.device)
+    settings = params.load(layout.PARAMS)
+    name = arguments.model()
+    model = settings.model(name)
+    device = devices.pick(settings.device)
     distributed.relaunch("pipelines.train")
     with distributed.join(device.type) as world, signals.requests() as asked:
         data = Dataset.read(layout.TOKENS / model.tokenizer)
         batches.check_context(model.context, data.ids, name)
         described = experiment.describe(name, settings, data, device.type)
         folder = layout.ModelFolder(name)
-        with session.held(described, settings, world.device(device), world, asked) as training:
+        own_device = world.device(device)
+        with session.held(described, settings.timeline, settings.resume, own_device, world, asked) as training:
             with outputs.watching(described.meta, folder, tracked=world.is_main) as observer:
                 training.run(folder.training, observer)
 

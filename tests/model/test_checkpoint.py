@@ -6,22 +6,13 @@ import torch
 
 from gptmodel.errors import UserError
 from gptmodel.model import checkpoint, networks
-from tests.support.networks import CONFIGS, VOCAB_SIZE, build
+from gptmodel.results.training import Meta
+from tests.support import training as support
+from tests.support.networks import CONFIGS, build
 
 
-def saved(folder: Path, kind: str = "modern", seed: int = 0) -> checkpoint.Meta:
-    meta = checkpoint.Meta(
-        variant=kind,
-        level="char",
-        network=CONFIGS[kind],
-        vocab_size=VOCAB_SIZE,
-        tokenizer_sha256="0" * 64,
-        corpus={"name": "roman"},
-        fingerprint="f" * 16,
-        seed=1,
-        best_step=3,
-        validation_loss_nats=1.5,
-    )
+def saved(folder: Path, kind: str = "modern", seed: int = 0) -> Meta:
+    meta = support.meta(kind)
     checkpoint.save(folder, networks.weights(build(kind, seed)), meta)
     return meta
 

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from gptmodel.model import networks
-from gptmodel.model.gpt import GPT, Block, attend, rotary_table, rotate
+from gptmodel.model.gpt import GPT, attend, rotary_table, rotate
 from tests.support.networks import CONFIGS, CONTEXT, GPT_KINDS, VOCAB_SIZE, build
 
 KINDS = list(CONFIGS)
@@ -90,7 +90,7 @@ def test_attention_is_the_papers_equation() -> None:
     """softmax(Q K^T / sqrt(d)) V with a causal mask, computed by hand from the first block's weights."""
     network = build("classic")
     assert isinstance(network, GPT)
-    attention, head = network.blocks[0].attention, CONFIGS["classic"].head_size  # type: ignore[union-attr]
+    attention, head = network.layers[0].attention, network.head_size
     x_TC = torch.randn(5, 32, generator=torch.Generator().manual_seed(4))
     q, k, v = (x_TC @ attention.qkv.weight.T + attention.qkv.bias).split(32, dim=-1)
     heads = []
@@ -100,7 +100,7 @@ def test_attention_is_the_papers_equation() -> None:
         scores = scores.masked_fill(torch.triu(torch.ones(5, 5, dtype=torch.bool), 1), -math.inf)
         heads.append(scores.softmax(-1) @ v[:, part])
     by_hand = torch.cat(heads, dim=-1) @ attention.out.weight.T + attention.out.bias
-    computed, _, _ = attention(x_TC.unsqueeze(0), None, None, None)
+    computed = attention(x_TC.unsqueeze(0), None, None, None).y_BTC
     torch.testing.assert_close(computed[0], by_hand, rtol=0, atol=1e-5)
 
 
@@ -145,9 +145,8 @@ def test_from_zero_every_block_begins_as_the_identity(kind: str, tie_embeddings:
     network = zero_init(kind, tie_embeddings)
     x_BTC = torch.randn(2, CONTEXT, 32, generator=torch.Generator().manual_seed(1))
     rotary = tuple(table.unsqueeze(0) for table in rotary_table(16, CONTEXT)) if kind.startswith("modern") else None
-    for block in network.blocks:
-        assert isinstance(block, Block)
-        assert torch.equal(block(x_BTC, rotary, None, None)[0], x_BTC)
+    for block in network.layers:
+        assert torch.equal(block(x_BTC, rotary, None, None).x_BTC, x_BTC)
 
 
 @pytest.mark.parametrize("kind", GPT_KINDS)
@@ -199,6 +198,30 @@ def test_rotation_keeps_lengths_and_depends_on_distance_only() -> None:
     torch.testing.assert_close(turned(q, 33).norm(), q.norm())
     torch.testing.assert_close(turned(q, 7) @ turned(k, 4), turned(q, 36) @ turned(k, 33), rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(turned(q, 0), q)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_loaded_weights_are_those_that_were_given_and_a_tied_head_follows(kind: str) -> None:
+    network, other = build(kind, seed=1), build(kind, seed=2)
+    networks.load_weights(network, networks.weights(other))
+    expected = other.state_dict()
+    assert network.state_dict().keys() == expected.keys()
+    assert all(torch.equal(tensor, expected[name]) for name, tensor in network.state_dict().items())
+    if isinstance(network, GPT) and network.config.tie_embeddings:
+        assert network.head.weight is network.token_embedding.weight
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_weights_that_do_not_fit_are_named(kind: str) -> None:
+    network, weights = build(kind), networks.weights(build(kind))
+    first = next(iter(weights))
+    for wrong in (
+        {name: tensor for name, tensor in weights.items() if name != first},
+        {**weights, "stranger": torch.ones(1)},
+        {**weights, first: torch.ones(1, 2, 3)},
+    ):
+        with pytest.raises(RuntimeError, match="stranger" if "stranger" in wrong else first):
+            networks.load_weights(network, wrong)
 
 
 def test_parameters_are_counted_once() -> None:

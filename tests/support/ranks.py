@@ -1,4 +1,4 @@
-"""What the ranks of test_processes.py run, and the toy training they share with the test.
+"""What the ranks of test_distributed.py run, and the toy training they share with the test.
 
 python -m tests.support.ranks FOLDER SCENE...
 """
@@ -81,7 +81,7 @@ def wait_for_a_stop(world: World, folder: Path) -> None:
     signal(SIGTERM, lambda number, frame: asked.append(number))
     (folder / f"{world.rank}.pid").write_text(str(os.getpid()), encoding="utf-8")
     step = 0
-    while not world.any(bool(asked)):
+    while not world.any(bool(asked) or world.is_orphan):
         step += 1
         time.sleep(0.02)
     (folder / f"{world.rank}.step").write_text(str(step), encoding="utf-8")

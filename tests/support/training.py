@@ -1,10 +1,11 @@
-"""A training of a second or less: its text, its configuration, its trainer; and what the ranks of test_ddp.py run.
+"""A training of a second or less: its text, its configuration, its trainer.
 
-python -m tests.support.training FOLDER
+Also what the ranks of test_distributed_training.py run: python -m tests.support.training FOLDER
 """
 
 import json
 import sys
+from collections.abc import Iterable
 from dataclasses import astuple
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,11 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from gptmodel.arrays import Ids
 from gptmodel.model import loss, networks
-from gptmodel.params import Training
+from gptmodel.params import BigramModel, Engine, GPTModel, Training
+from gptmodel.results.corpus import SplitName, TextFacts
+from gptmodel.results.training import Meta
 from gptmodel.training import distributed
 from gptmodel.training.distributed import World
 from gptmodel.training.precision import Numerics
@@ -40,8 +44,26 @@ CONFIG = Training(
 )
 MUON = 0.02  # a muon_learning_rate
 IDS = (np.cumsum(np.random.default_rng(0).integers(1, 4, 3000)) % VOCAB_SIZE).astype(np.uint16)
-SPLITS = {"train": IDS[:2500], "validation": IDS[2500:]}
+SPLITS: dict[SplitName, Ids] = {"train": IDS[:2500], "validation": IDS[2500:]}
 EAGER = Numerics("cpu", "float32", "eager", threads=1)
+
+
+def meta(kind: str) -> Meta:
+    """Return what stands beside the weights of a network of `CONFIGS` that was trained as in `CONFIG`."""
+    section = {**CONFIGS[kind].model_dump(), **CONFIG.model_dump(), "tokenizer": "char"}
+    section_kind = BigramModel if kind == "bigram" else GPTModel
+    return Meta(
+        name=kind,
+        model=section_kind.model_validate(section),
+        engine=Engine(precision="float32", execution="eager", nonfinite="stop"),
+        seed=1,
+        vocab_size=VOCAB_SIZE,
+        tokenizer_sha256="0" * 64,
+        text=TextFacts(name="roman", language="fr", typography="fr", splits={}),
+        fingerprint="f" * 16,
+        best_step=3,
+        validation_loss_nats=1.5,
+    )
 
 
 def trainer(
@@ -62,6 +84,13 @@ def trainer(
     network = networks.build(CONFIGS[kind].model_copy(update=own), VOCAB_SIZE).to(device, dtype)
     say = (lambda line: None) if said is None else said.append
     return Trainer(network, SPLITS, CONFIG.model_copy(update=changes), 5, numerics, skip, world, say)
+
+
+def give_gradients(parameters: Iterable[torch.nn.Parameter], seed: int) -> None:
+    """Give each parameter a random gradient."""
+    generator = torch.Generator().manual_seed(seed)
+    for parameter in parameters:
+        parameter.grad = torch.randn(parameter.shape, generator=generator).to(parameter.device)
 
 
 def contents(tensors: dict[str, Tensor]) -> bytes:

@@ -30,7 +30,7 @@ PATIENCE_SECONDS = 60.0  # a hang is a failure
 
 @contextmanager
 def ranks(count: int, folder: Path, *scenes: str) -> Iterator[subprocess.Popen[str]]:
-    """Start scenes of ranks_for_tests.py in `count` processes; whatever happens, they end."""
+    """Start scenes of tests/support/ranks.py in `count` processes; whatever happens, they end."""
     environment = {name: value for name, value in os.environ.items() if name not in ("RANK", "WORLD_SIZE")}
     path = os.pathsep.join([str(ROOT / "src"), str(ROOT)])
     environment |= {"OMP_NUM_THREADS": "1", "PYTHONPATH": path, distributed.PROCESSES: str(count)}
@@ -80,6 +80,7 @@ def test_alone_nothing_is_shared(monkeypatch: pytest.MonkeyPatch) -> None:
         assert world.broadcast(value) is value
         assert world.rows(5) == slice(0, 5)
         assert (world.any(True), world.any(False)) == (True, False)
+        assert not World(0, 1, 0, launcher=-1).is_orphan
         assert world.device(torch.device("cuda")) == torch.device("cuda")
 
 

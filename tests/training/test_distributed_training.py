@@ -133,7 +133,7 @@ class Project:
     """A scratch project with one tiny model, its text encoded."""
 
     def __init__(self, root: Path) -> None:
-        self.root, self.model = root, root / "models" / "gpt-char"
+        self.root, self.model = root, root / "models" / "gpt-char" / "training"
         shutil.copytree(ROOT / "pipelines", root / "pipelines", ignore=shutil.ignore_patterns("__pycache__"))
         (root / "src").symlink_to(ROOT / "src")
         (root / "data").mkdir()
@@ -190,7 +190,7 @@ def stop_rank_1(project: Project) -> str:
     """Start two processes, tell rank 1 to stop once a state is saved; return what they told."""
     process = project.start()
     deadline = time.monotonic() + PATIENCE_SECONDS
-    while not list(project.root.glob(".resume/*/step-*.json")):
+    while not list(project.root.glob(".resume/*/step-*.safetensors")):
         assert time.monotonic() < deadline, "no state was saved"
         assert process.poll() is None, outcome(process)
         time.sleep(0.02)
@@ -211,21 +211,21 @@ def test_two_processes_stop_together_go_on_and_one_process_can_finish(
     assert f"stopped at step {step} by SIGTERM: run the same command again to go on from there" in told
     assert "Traceback" not in told.split("stopped at step")[0]
     assert not project.model.exists()
-    [newest] = project.root.glob(f".resume/*/step-{step:08d}.json")
+    [newest] = project.root.glob(f".resume/*/step-{step:08d}.safetensors")
     states = project.root / "states"
     shutil.copytree(project.root / ".resume", states)
 
     code, told = outcome(project.start())
     assert code == 0, told
     assert told.count(f"gpt-char: going on from step {step}") == 1
-    expected = {"checkpoint", "history.csv", "timeline.md", "training.json"}
+    expected = {"checkpoint", "history.csv", "timeline.json", "timeline.md", "speed.json"}
     assert {path.name for path in project.model.iterdir()} == expected
     assert not newest.exists()
     writers = {(rank, what) for rank, _, what in project.witnessed() if what.startswith(str(project.root))}
     assert {rank for rank, _ in writers} == {"0"}
     assert any("history.csv" in what for _, what in writers)
     two, meta = project.history(), json.loads((project.model / "checkpoint" / "meta.json").read_text(encoding="utf-8"))
-    assert json.loads((project.model / "training.json").read_text(encoding="utf-8"))["processes"] == 2
+    assert json.loads((project.model / "speed.json").read_text(encoding="utf-8"))["processes"] == 2
 
     finished = {}
     for name in ("from the state", "from the beginning"):
@@ -238,7 +238,7 @@ def test_two_processes_stop_together_go_on_and_one_process_can_finish(
         finished[name] = project.history()
         own = json.loads((project.model / "checkpoint" / "meta.json").read_text(encoding="utf-8"))
         assert own["fingerprint"] == meta["fingerprint"]  # the number of processes is no part of an experiment
-        assert json.loads((project.model / "training.json").read_text(encoding="utf-8"))["processes"] == 1
+        assert json.loads((project.model / "speed.json").read_text(encoding="utf-8"))["processes"] == 1
     for rows in finished.values():
         for row, other in zip(rows, two, strict=True):
             assert row == pytest.approx(other, rel=1e-3)  # float32: sums in another order

@@ -1,147 +1,21 @@
-"""Laws of the optimizers and of the learning rate."""
+"""Laws of the optimizer of a training."""
 
 import copy
 import math
-from itertools import pairwise
 from typing import Any
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from torch import Tensor, nn
+from torch import Tensor
 
 from gptmodel.model import networks
 from gptmodel.model.gpt import GPT
-from gptmodel.params import Training
-from gptmodel.training import optim
-from gptmodel.training.optim import Muon, Optimizer, orthogonalise
+from gptmodel.training.optim import Optimizer
 from tests.support.networks import CONFIGS, GPT_KINDS, VOCAB_SIZE
-from tests.support.training import CONFIG, MUON, contents
+from tests.support.training import CONFIG, MUON, contents, give_gradients
 
 ONE, NONE = torch.tensor(1.0), torch.tensor(0.0)
 CUDA = pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA"))
-
-
-@st.composite
-def schedules(draw: st.DrawFn) -> Training:
-    steps = draw(st.integers(1, 300))
-    return CONFIG.model_copy(
-        update={
-            "steps": steps,
-            "warmup_steps": draw(st.integers(0, steps - 1)),
-            "warmdown": draw(st.floats(0.001, 1)),
-            "schedule": draw(st.sampled_from(["linear", "cosine"])),
-            "final_rate": draw(st.floats(0, 0.99)),
-        }
-    )
-
-
-@settings(max_examples=200, deadline=None)
-@given(config=schedules())
-def test_the_rate_rises_stays_and_falls(config: Training) -> None:
-    rates = [optim.rate(step, config) for step in range(config.steps)]
-    assert all(0 < rate <= 1 for rate in rates)
-    warm, begin = config.warmup_steps, round(config.steps * (1 - config.warmdown))
-    assert all(a < b for a, b in pairwise(rates[:warm]))
-    assert all(rate == 1 for rate in rates[warm : begin + 1])
-    falling = rates[max(warm, begin) :]
-    assert all(a >= b for a, b in pairwise(falling))
-    assert all(a > b for a, b in pairwise(falling[1:]))
-    assert all(rate >= config.final_rate for rate in falling)
-
-
-@pytest.mark.parametrize("schedule", ["linear", "cosine"])
-def test_the_rate_ends_near_the_final_one(schedule: str) -> None:
-    changes = {"steps": 1000, "warmdown": 0.6, "final_rate": 0.05, "schedule": schedule}
-    config = CONFIG.model_copy(update=changes)
-    assert optim.rate(999, config) == pytest.approx(0.05, abs=0.002)
-    assert optim.rate(700, config) == pytest.approx(0.525)  # half of the fall, in both shapes
-    quarter = 0.2875 if schedule == "linear" else 0.05 + 0.95 * (1 - math.sqrt(0.5)) / 2
-    assert optim.rate(850, config) == pytest.approx(quarter)
-
-
-def test_a_cosine_over_all_steps_is_nanogpts() -> None:
-    """As in karpathy/nanoGPT `train.py`, get_lr, with lr_decay_iters = max_iters."""
-    config = CONFIG.model_copy(update={"steps": 200, "warmup_steps": 10, "warmdown": 1.0, "schedule": "cosine"})
-    peak, lowest = 6e-4, 6e-5
-    for step in range(200):
-        if step < 10:
-            expected = peak * (step + 1) / (10 + 1)
-        else:
-            expected = lowest + 0.5 * (1.0 + math.cos(math.pi * (step - 10) / (200 - 10))) * (peak - lowest)
-        assert peak * optim.rate(step, config) == pytest.approx(expected, rel=1e-12)
-
-
-SHAPES = {"wide": (16, 40), "tall": (40, 16), "tall.too": (40, 16), "square": (24, 24), "row": (1, 8)}
-
-
-def matrices(shapes: dict[str, tuple[int, int]]) -> dict[str, nn.Parameter]:
-    generator = torch.Generator().manual_seed(0)
-    return {name: nn.Parameter(torch.randn(shape, generator=generator)) for name, shape in shapes.items()}
-
-
-def give_gradients(parameters: Any, seed: int) -> None:
-    generator = torch.Generator().manual_seed(seed)
-    for parameter in parameters:
-        parameter.grad = torch.randn(parameter.shape, generator=generator).to(parameter.device)
-
-
-@torch.no_grad()
-def test_muon_is_torchs_muon() -> None:
-    ours, theirs = matrices(SHAPES), matrices(SHAPES)
-    our_muon = Muon(ours, 0.3, torch.bfloat16)
-    their_muon = torch.optim.Muon(theirs.values(), lr=0.02, weight_decay=0.3, momentum=0.95)
-    for step in range(8):
-        for side in (ours, theirs):
-            give_gradients(side.values(), step)
-        our_muon.step(torch.tensor(0.02), NONE)
-        their_muon.step()  # type: ignore[no-untyped-call]
-        for name in SHAPES:
-            torch.testing.assert_close(ours[name], theirs[name], rtol=0, atol=1e-6)
-
-
-@torch.no_grad()
-def test_query_key_and_value_are_three_matrices() -> None:
-    fused = matrices({"blocks.0.attention.qkv.weight": (48, 16), "blocks.0.mlp.up.weight": (48, 16)})
-    qkv, up = fused.values()
-    separate = {
-        **{f"part {part}": nn.Parameter(piece.clone()) for part, piece in enumerate(qkv.chunk(3))},
-        "up": nn.Parameter(up.clone()),
-    }
-    muons = Muon(fused, 0.1, torch.float32), Muon(separate, 0.1, torch.float32)
-    for step in range(3):
-        give_gradients(fused.values(), step)
-        assert qkv.grad is not None
-        assert up.grad is not None
-        for parameter, gradient in zip(separate.values(), [*qkv.grad.chunk(3), up.grad], strict=True):
-            parameter.grad = gradient.clone()
-        for muon in muons:
-            muon.step(torch.tensor(0.02), NONE)
-    *parts, alone = separate.values()
-    torch.testing.assert_close(qkv, torch.cat([*map(Tensor.detach, parts)]), rtol=0, atol=1e-6)
-    torch.testing.assert_close(up, alone, rtol=0, atol=1e-6)
-
-
-@settings(max_examples=40, deadline=None)
-@given(
-    shape=st.tuples(st.integers(1, 60), st.integers(1, 60)),
-    seed=st.integers(0, 2**32),
-    scale=st.floats(1e-3, 1e3),
-    dtype=st.sampled_from([torch.bfloat16, torch.float32, torch.float64]),
-)
-def test_orthogonalised_singular_values_are_near_one(
-    shape: tuple[int, int], seed: int, scale: float, dtype: torch.dtype
-) -> None:
-    """Those that are not tiny: above a hundredth of the matrix's norm; the others never grow beyond the rest."""
-    matrix = scale * torch.randn(2, *shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-    left, values, right = torch.linalg.svd(matrix, full_matrices=False)
-    found = orthogonalise(matrix.to(dtype))
-    assert (found.shape, found.dtype) == (matrix.shape, dtype)
-    along = torch.diagonal(left.mT @ found.double() @ right.mT, dim1=-2, dim2=-1)
-    large = values > 0.01 * values.norm(dim=-1, keepdim=True)
-    assert float(along[large].min()) > 0.6
-    assert float(torch.linalg.svdvals(found.double()).max()) < 1.3
 
 
 def optimizer(kind: str, device: str = "cpu", **changes: Any) -> tuple[networks.LanguageModel, Optimizer]:
@@ -221,6 +95,19 @@ def test_muon_takes_the_blocks_matrices_and_the_rest_is_undecayed(kind: str) -> 
     rest = {name for name, _ in network.named_parameters()} - hidden
     assert {name.split("/")[1] for name in names if name.startswith("adamw/")} == rest
     assert {"token_embedding.weight", "final_norm.weight"} <= rest
+
+
+@pytest.mark.parametrize("listed", [0, 2], ids=["left out", "twice"])
+def test_every_parameter_has_exactly_one_optimizer(listed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A matrix that the network lists without having it, or lists twice, is a mistake in the network."""
+    network, _ = optimizer("modern")
+    first, *rest = networks.hidden_matrices(network)
+    stranger = first._replace(weight=torch.nn.Parameter(torch.ones(2, 2)))
+    monkeypatch.setattr(
+        networks, "hidden_matrices", lambda network: [first] * listed + rest + [stranger] * (not listed)
+    )
+    with pytest.raises(AssertionError, match="optimizer"):
+        Optimizer(network, CONFIG.model_copy(update={"muon_learning_rate": MUON}), torch.float32)
 
 
 @pytest.mark.parametrize("muon", [0.0, MUON])

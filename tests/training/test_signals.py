@@ -17,9 +17,9 @@ pytestmark = pytest.mark.skipif(os.name != "posix", reason="sends POSIX signals"
 
 WORK = """
 import sys, time
-from gptmodel import stop
+from gptmodel.training import signals
 from gptmodel.errors import Stopped, one_line_errors
-with one_line_errors(), stop.requests() as asked:
+with one_line_errors(), signals.requests() as asked:
     print("ready", flush=True)
     for step in range(1000):
         if asked.signal and "stubborn" not in sys.argv:

@@ -1,5 +1,6 @@
 """Laws of one optimizer step, eager, compiled and as a CUDA graph."""
 
+import math
 import shutil
 from typing import Any
 
@@ -10,7 +11,7 @@ import torch.nn.functional as F
 
 from gptmodel.model import networks
 from gptmodel.training.precision import COMPILERS, Numerics
-from gptmodel.training.step import Step, window_loss
+from gptmodel.training.step import MicroBatch, Step, window_loss
 from gptmodel.training.trainer import ALONE
 from tests.support.networks import CONTEXT, build
 from tests.support.training import CONFIG, EAGER, MUON, SPLITS, contents, saved, trainer, weights
@@ -36,19 +37,19 @@ def test_pieces_of_a_batch_give_the_gradient_of_the_batch() -> None:
     starts = np.array([0, 500, 7, 1000, 40], dtype=np.int64)
     (whole_network, whole), (pieces_network, pieces) = step(), step()
     for number in range(3):
-        whole.take(number, [(starts + number, 1)], rate=1.0)
-        pieces.take(number, [(starts[:2] + number, 1), (starts[2:] + number, 2)], rate=1.0)
+        whole.take(number, [MicroBatch(starts + number, 1)], rate=1.0)
+        pieces.take(number, [MicroBatch(starts[:2] + number, 1), MicroBatch(starts[2:] + number, 2)], rate=1.0)
         assert pieces.last_loss() == pytest.approx(whole.last_loss(), abs=1e-12)
     expected = networks.weights(whole_network)
     for name, tensor in networks.weights(pieces_network).items():
         torch.testing.assert_close(tensor, expected[name], rtol=0, atol=1e-10)
-    assert float(whole.loss_sum) == pytest.approx(float(pieces.loss_sum))
+    assert whole.pop_loss() == pytest.approx(pieces.pop_loss())
 
 
 def test_a_long_gradient_is_cut_to_its_length() -> None:
     starts = np.arange(8, dtype=np.int64) * CONTEXT
     network, one = step(gradient_clip=0.01)
-    one.take(0, [(starts, 1)], rate=1.0)
+    one.take(0, [MicroBatch(starts, 1)], rate=1.0)
     assert sum(float(p.grad.square().sum()) for p in network.parameters() if p.grad is not None) ** 0.5 == (
         pytest.approx(0.01, rel=1e-3)
     )
@@ -56,31 +57,45 @@ def test_a_long_gradient_is_cut_to_its_length() -> None:
 
 def test_the_first_bad_step_is_told_once() -> None:
     network, one = step()
-    starts = np.arange(8, dtype=np.int64)
-    one.take(3, [(starts, 1)], rate=1.0)
+    batch = MicroBatch(np.arange(8, dtype=np.int64), 1)
+    one.take(3, [batch], rate=1.0)
+    one.take(3, [batch], rate=1.0)
     assert one.pop_bad_step() is None
-    good, summed = contents(networks.weights(network)), float(one.loss_sum)
+    good = contents(networks.weights(network))
     hook = next(network.parameters()).register_hook(lambda g: g * torch.nan)  # type: ignore[no-untyped-call]
     for number in (4, 5):
-        one.take(number, [(starts, 1)], rate=1.0)
+        one.take(number, [batch], rate=1.0)
     assert one.pop_bad_step() == 4
     assert one.pop_bad_step() is None
     assert contents(networks.weights(network)) == good
-    assert float(one.loss_sum) == summed
     hook.remove()
-    one.take(6, [(starts, 1)], rate=1.0)
+    one.take(6, [batch], rate=1.0)
     assert one.pop_bad_step() is None
     assert contents(networks.weights(network)) != good
 
 
+def test_the_loss_of_the_steps_since_the_last_look_is_told_once_without_skipped_ones() -> None:
+    network, one = step()
+    batch = MicroBatch(np.arange(8, dtype=np.int64), 1)
+    assert math.isnan(one.pop_loss())
+    taken = []
+    for number in range(2):
+        one.take(number, [batch], rate=1.0)
+        taken.append(one.last_loss())
+    next(network.parameters()).register_hook(lambda g: g * torch.nan)  # type: ignore[no-untyped-call]
+    one.take(2, [batch], rate=1.0)
+    assert one.pop_loss() == pytest.approx(sum(taken) / 2, rel=1e-12)
+    assert math.isnan(one.pop_loss())
+
+
 def test_dropout_is_a_function_of_its_seed() -> None:
-    starts = [np.arange(8, dtype=np.int64)]
+    starts = np.arange(8, dtype=np.int64)
 
     def after(seed: int) -> bytes:
         trained = trainer(dropout=0.5)
         torch.manual_seed(99)
         trained.network.train()
-        trained._step.take(0, [(starts[0], seed)], rate=1.0)
+        trained._stepper.take(0, [MicroBatch(starts, seed)], rate=1.0)
         return weights(trained)
 
     assert after(1) == after(1)

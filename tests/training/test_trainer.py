@@ -12,9 +12,9 @@ import torch
 from gptmodel.errors import UserError
 from gptmodel.model import networks
 from gptmodel.params import BigramNetwork
-from gptmodel.training.batches import Starts, Windows
+from gptmodel.training.batches import Windows
 from gptmodel.training.distributed import World
-from gptmodel.training.step import Step
+from gptmodel.training.step import MicroBatch, Step
 from gptmodel.training.trainer import Evaluation, Trainer
 from tests.support.networks import CONTEXT, GPT_KINDS, VOCAB_SIZE
 from tests.support.training import MUON, SPLITS, Stop, Stopper, contents, saved, trainer, weights
@@ -190,11 +190,11 @@ def test_windows_and_dropout_of_a_step_are_its_own(monkeypatch: pytest.MonkeyPat
     taken, seeds = [], []
     real = Step.take
 
-    def take(step: Step, number: int, pieces: list[tuple[Starts, int]], rate: float) -> None:
-        [(starts, seed)] = pieces
-        taken.append(starts.tolist())
-        seeds.append(seed)
-        real(step, number, pieces, rate)
+    def take(step: Step, number: int, batches: list[MicroBatch], rate: float) -> None:
+        [batch] = batches
+        taken.append(batch.starts.tolist())
+        seeds.append(batch.seed)
+        real(step, number, batches, rate)
 
     monkeypatch.setattr(Step, "take", take)
     run(steps=6, batch_size=50, windows="shuffled")

@@ -57,7 +57,7 @@ def go_on(folder: Path, step: int, **values: Any) -> Trainer:
     with torch.no_grad():
         for parameter in fresh.network.parameters():
             parameter.add_(1.0)
-    for path in folder.glob("step-*.json"):
+    for path in folder.glob("step-*.safetensors"):
         if int(path.stem.removeprefix("step-")) > step:
             path.unlink()
     state = store(folder).load()

@@ -1,7 +1,7 @@
 """The bigram network: the next token's logits are one row of a V x V table, chosen by the current token alone.
 
-It is the first rung of the ladder: the same interface as `gpt.GPT`, no attention. Trained long enough it must land
-on the loss of the bigram counted from the same text. Source: the first model of karpathy/makemore and of the lecture
+It is the first step of the lecture: the same interface as `gpt.GPT`, no attention. Trained long enough, it must reach
+the loss of the bigram counted from the same text. Source: the first model of karpathy/makemore and of the lecture
 "Let's build GPT".
 
 Shape suffixes: B batch, T tokens, V vocabulary.
@@ -25,7 +25,9 @@ class Bigram(nn.Module):
 
     def __init__(self, config: BigramNetwork, vocab_size: int) -> None:
         super().__init__()
-        self.config, self.context, self.vocab_size = config, config.context, vocab_size
+        self.config = config
+        self.context = config.context
+        self.vocab_size = vocab_size
         self.table = nn.Embedding(vocab_size, vocab_size)
         nn.init.zeros_(self.table.weight)  # the uniform distribution
 

@@ -39,12 +39,9 @@ def load(folder: Path, device: torch.device | str = "cpu") -> tuple[LanguageMode
         raise UserError(f"{weights} is missing or was altered: run `dvc repro train@{meta.name}` again")
     network = networks.build(networks.architecture(meta.model), meta.vocab_size)
     try:
-        tensors = load_file(weights)
-        missing, unexpected = network.load_state_dict(tensors, strict=False)
+        networks.load_weights(network, load_file(weights))
     except (SafetensorError, RuntimeError) as error:
         raise UserError(f"{weights} does not fit the network in {META}: {error}") from None
-    if unexpected or set(missing) - {"head.weight"}:
-        raise UserError(f"{weights} does not fit the network in {META}: {[*missing, *unexpected]}")
     return network.to(device).eval(), meta
 
 

@@ -8,14 +8,14 @@ GPT-2 (Radford et al. 2019) for pre-normalisation, the scaled initialisation and
 The parts are named and ordered so that the classic network is GPT-2 and the modern one Qwen3 (with QK-norm)
 or Llama (without).
 
-Left out on purpose: loss, optimizer, sampling, disk, device policy.
+Left out on purpose: loss, optimizer, sampling, disk.
 
 Shape suffixes: B batch, T new tokens, S tokens seen so far (cache and new), V vocabulary, C n_embd, F n_hidden,
 H heads, D head size, R = D / 2.
 """
 
 import math
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
@@ -29,15 +29,36 @@ ROPE_BASE = 10_000.0  # RoPE paper, section 3.3
 INIT_STD = 0.02  # GPT-2
 
 
+def head_size(config: GPTNetwork) -> int:
+    """Return the width D of one attention head."""
+    return config.n_embd // config.n_head
+
+
 class Cache(NamedTuple):
     """What a GPT remembers of the tokens before: keys and values per layer, and each row's left padding.
 
-    Padding aligns prompts of different lengths on the right; a padded place is never attended to.
+    Padding aligns prompts of different lengths on the right; padding is never attended to.
     """
 
     pad_B: Tensor
     keys_BHSD: tuple[Tensor, ...]
     values_BHSD: tuple[Tensor, ...]
+
+
+class AttentionOutput(NamedTuple):
+    """The mixed values, and all keys and values so far."""
+
+    y_BTC: Tensor
+    k_BHSD: Tensor
+    v_BHSD: Tensor
+
+
+class BlockOutput(NamedTuple):
+    """The residual stream, and this layer's keys and values so far."""
+
+    x_BTC: Tensor
+    k_BHSD: Tensor
+    v_BHSD: Tensor
 
 
 def rotary_table(head_size: int, length: int) -> tuple[Tensor, Tensor]:
@@ -57,14 +78,10 @@ def rotate(x_BHTD: Tensor, cos_BTR: Tensor, sin_BTR: Tensor) -> Tensor:
 
 
 def attend(q_BHTD: Tensor, k_BHTD: Tensor, v_BHTD: Tensor) -> Tensor:
-    """Return softmax(q k^T / sqrt(D)) v, causal: Vaswani et al. 2017, equation 1, written out.
-
-    On a CPU its backward pass is about twice as fast as that of the fused kernel (T = 256, bfloat16), and
-    torch.compile fuses what lies between the products.
-    """
-    length, head_size = q_BHTD.shape[-2:]
+    """Return softmax(q k^T / sqrt(D)) v, causal: Vaswani et al. 2017, equation 1, written out."""
+    length, size = q_BHTD.shape[-2:]
     causal_TT = q_BHTD.new_full((length, length), -math.inf).triu(1)
-    scores_BHTT = (q_BHTD * head_size**-0.5) @ k_BHTD.mT + causal_TT
+    scores_BHTT = (q_BHTD * size**-0.5) @ k_BHTD.mT + causal_TT
     y_BHTD: Tensor = scores_BHTT.softmax(dim=-1) @ v_BHTD
     return y_BHTD
 
@@ -81,7 +98,8 @@ class Attention(nn.Module):
 
     def __init__(self, config: GPTNetwork) -> None:
         super().__init__()
-        self.n_head, self.head_size = config.n_head, config.head_size
+        self.n_head = config.n_head
+        self.head_size = head_size(config)
         self.qkv = nn.Linear(config.n_embd, 3 * config.n_embd, bias=config.bias)
         self.out = nn.Linear(config.n_embd, config.n_embd, bias=config.bias)
         self.q_norm = nn.RMSNorm(self.head_size, eps=RMS_NORM_EPS) if config.qk_norm else None
@@ -93,26 +111,31 @@ class Attention(nn.Module):
         rotary: tuple[Tensor, Tensor] | None,
         past: tuple[Tensor, Tensor] | None,
         mask_B1TS: Tensor | None,
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the mixed values and all keys and values so far; no mask means causal without a past."""
+    ) -> AttentionOutput:
+        """Return (B, T, C), and all keys and values so far; no mask means causal without a past.
+
+        Training on a CPU takes `attend`, whose backward pass is faster there than that of torch's kernel; everything
+        else takes torch's kernel. Both are the same equation, but their last digits differ.
+        """
         q_BTHD, k_BTHD, v_BTHD = self.qkv(x_BTC).unflatten(-1, (3, self.n_head, self.head_size)).unbind(-3)
         if self.q_norm is not None and self.k_norm is not None:
             q_BTHD, k_BTHD = (
                 norm(x.to(norm.weight.dtype)) for norm, x in ((self.q_norm, q_BTHD), (self.k_norm, k_BTHD))
             )
-        q_BHTD, k_BHTD, v_BHTD = q_BTHD.transpose(1, 2), k_BTHD.transpose(1, 2), v_BTHD.transpose(1, 2)
+        q_BHTD, k_BHTD, v_BHTD = (part.transpose(1, 2) for part in (q_BTHD, k_BTHD, v_BTHD))
         if rotary is not None:
-            q_BHTD, k_BHTD = rotate(q_BHTD, *rotary), rotate(k_BHTD, *rotary)
-        k_BHSD, v_BHSD = k_BHTD, v_BHTD
-        if past is not None:
-            k_BHSD, v_BHSD = torch.cat((past[0], k_BHTD), dim=2), torch.cat((past[1], v_BHTD), dim=2)
-        if mask_B1TS is None and x_BTC.device.type == "cpu" and torch.is_grad_enabled():
+            q_BHTD = rotate(q_BHTD, *rotary)
+            k_BHTD = rotate(k_BHTD, *rotary)
+        k_BHSD = k_BHTD if past is None else torch.cat((past[0], k_BHTD), dim=2)
+        v_BHSD = v_BHTD if past is None else torch.cat((past[1], v_BHTD), dim=2)
+        trains_on_cpu = torch.is_grad_enabled() and x_BTC.device.type == "cpu"
+        if mask_B1TS is None and trains_on_cpu:
             y_BHTD = attend(q_BHTD, k_BHTD, v_BHTD)
         else:
             y_BHTD = F.scaled_dot_product_attention(
                 q_BHTD, k_BHSD, v_BHSD, attn_mask=mask_B1TS, is_causal=mask_B1TS is None
             )
-        return self.out(y_BHTD.transpose(1, 2).flatten(-2)), k_BHSD, v_BHSD
+        return AttentionOutput(self.out(y_BHTD.transpose(1, 2).flatten(-2)), k_BHSD, v_BHSD)
 
 
 class MLP(nn.Module):
@@ -153,12 +176,23 @@ class Block(nn.Module):
         rotary: tuple[Tensor, Tensor] | None,
         past: tuple[Tensor, Tensor] | None,
         mask_B1TS: Tensor | None,
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    ) -> BlockOutput:
         """Return the residual stream and this layer's keys and values."""
         y_BTC, k_BHSD, v_BHSD = self.attention(self.attention_norm(x_BTC), rotary, past, mask_B1TS)
         x_BTC = x_BTC + self.dropout(y_BTC)
         x_BTC = x_BTC + self.dropout(self.mlp(self.mlp_norm(x_BTC)))
-        return x_BTC, k_BHSD, v_BHSD
+        return BlockOutput(x_BTC, k_BHSD, v_BHSD)
+
+
+def _draw(module: nn.Embedding | nn.Linear | None, std: float) -> None:
+    """Draw a module's weights from normal(0, std), and set its bias to 0; nothing is drawn for a `std` of 0."""
+    if module is None:
+        return
+    nn.init.zeros_(module.weight)
+    if std:
+        nn.init.normal_(module.weight, std=std)
+    if isinstance(module, nn.Linear) and module.bias is not None:
+        nn.init.zeros_(module.bias)
 
 
 class GPT(nn.Module):
@@ -169,45 +203,58 @@ class GPT(nn.Module):
 
     def __init__(self, config: GPTNetwork, vocab_size: int) -> None:
         super().__init__()
-        self.config, self.context, self.vocab_size = config, config.context, vocab_size
+        self.config = config
+        self.context = config.context
+        self.vocab_size = vocab_size
+        self.head_size = head_size(config)
         self.token_embedding = nn.Embedding(vocab_size, config.n_embd)
         self.position_embedding = nn.Embedding(config.context, config.n_embd) if config.positions == "learned" else None
         self.dropout = nn.Dropout(config.dropout)
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.n_layer))
         self.final_norm = build_norm(config)
         self.head = nn.Linear(config.n_embd, vocab_size, bias=False)
-        cos_SR, sin_SR = rotary_table(config.head_size, config.context)
+        cos_SR, sin_SR = rotary_table(self.head_size, config.context)
         self.register_buffer("cos_SR", cos_SR, persistent=False)
         self.register_buffer("sin_SR", sin_SR, persistent=False)
         self._initialise()
 
     def _initialise(self) -> None:
-        """Draw the first weights as the configuration says.
+        """Draw the first weights, in the order of the data, from normal distributions of mean 0.
 
-        `gpt2`: normal(0, 0.02), projections into the residual stream smaller by sqrt(2 n_layer).
-        `zero`: those projections and untied logits are 0, so that every block begins as the identity and every token
-        as equally likely; the blocks' other matrices are normal(0, 1 / fan-in), which keeps the size of activations,
-        and an untied embedding is normal(0, 1) (as nanochat `gpt.py`).
+        tensor                    init: gpt2                zero
+        token_embedding           0.02                      1 (tied: 0.02)
+        position_embedding        0.02                      0.02
+        qkv, up, gate             0.02                      1 / sqrt(fan-in), which keeps the size of activations
+        attention.out, mlp.down   0.02 / sqrt(2 n_layer)    0: every block begins as the identity
+        head                      0.02                      0 (tied: it is the token embedding)
+
+        `gpt2` as GPT-2 (section 2.3), `zero` as nanochat `gpt.py`. Biases are 0, gains of norms 1.
         """
-        stream_std = INIT_STD / math.sqrt(2 * self.config.n_layer)
-        zero, tied = self.config.init == "zero", self.config.tie_embeddings
-        for name, parameter in self.named_parameters():
-            into_stream = name.endswith(("attention.out.weight", "mlp.down.weight"))
-            if name.endswith("bias") or (zero and (into_stream or (name == "head.weight" and not tied))):
-                nn.init.zeros_(parameter)
-            elif parameter.dim() == 2:
-                std = stream_std if into_stream else INIT_STD
-                if zero and name.startswith("blocks."):
-                    std = parameter.shape[1] ** -0.5
-                elif zero and name == "token_embedding.weight" and not tied:
-                    std = 1.0
-                nn.init.normal_(parameter, std=std)
-        if tied:
+        config = self.config
+        zero = config.init == "zero"
+        untied_zero = zero and not config.tie_embeddings
+        stream_std = 0.0 if zero else INIT_STD / math.sqrt(2 * config.n_layer)
+        inside_std = config.n_embd**-0.5 if zero else INIT_STD
+        _draw(self.token_embedding, 1.0 if untied_zero else INIT_STD)
+        _draw(self.position_embedding, INIT_STD)
+        for block in self.layers:
+            _draw(block.attention.qkv, inside_std)
+            _draw(block.attention.out, stream_std)
+            _draw(block.mlp.up, inside_std)
+            _draw(block.mlp.gate, inside_std)
+            _draw(block.mlp.down, stream_std)
+        _draw(self.head, 0.0 if untied_zero else INIT_STD)
+        if config.tie_embeddings:
             self.head.weight = self.token_embedding.weight
+
+    @property
+    def layers(self) -> list[Block]:
+        """The blocks in the order of the data."""
+        return cast(list[Block], list(self.blocks))
 
     def empty_cache(self, pad_B: Tensor) -> Cache:
         """Return the cache before the first token; `pad_B` (int64) is the left padding of each row."""
-        none_BH0D = self.token_embedding.weight.new_empty((len(pad_B), self.config.n_head, 0, self.config.head_size))
+        none_BH0D = self.token_embedding.weight.new_empty((len(pad_B), self.config.n_head, 0, self.head_size))
         nothing = (none_BH0D,) * self.config.n_layer
         return Cache(pad_B, nothing, nothing)
 
@@ -221,13 +268,14 @@ class GPT(nn.Module):
             position_BT = torch.arange(ids_BT.shape[1], device=ids_BT.device).unsqueeze(0)
             mask_B1TS = None
         else:
-            past_length, new_length = cache.keys_BHSD[0].shape[2], ids_BT.shape[1]
-            place_T = torch.arange(past_length, past_length + new_length, device=ids_BT.device)
-            place_S = torch.arange(past_length + new_length, device=ids_BT.device)
-            position_BT = (place_T - cache.pad_B[:, None]).clamp(min=0)
-            causal_TS = place_S <= place_T[:, None]
-            itself_TS = place_S == place_T[:, None]  # a padded place sees itself, so that no row of the mask is empty
-            real_B1S = place_S >= cache.pad_B[:, None, None]
+            past_length = cache.keys_BHSD[0].shape[2]
+            length = past_length + ids_BT.shape[1]
+            index_T = torch.arange(past_length, length, device=ids_BT.device)
+            index_S = torch.arange(length, device=ids_BT.device)
+            position_BT = (index_T - cache.pad_B[:, None]).clamp(min=0)
+            causal_TS = index_S <= index_T[:, None]
+            itself_TS = index_S == index_T[:, None]  # padding sees itself, so that no row of the mask is empty
+            real_B1S = index_S >= cache.pad_B[:, None, None]
             mask_B1TS = ((causal_TS & real_B1S) | itself_TS).unsqueeze(1)
 
         x_BTC = self.token_embedding(ids_BT)
@@ -238,7 +286,8 @@ class GPT(nn.Module):
             rotary = (self.cos_SR[position_BT], self.sin_SR[position_BT])
         x_BTC = self.dropout(x_BTC)
 
-        keys, values = [], []
+        keys = []
+        values = []
         for layer, block in enumerate(self.blocks):
             past = None if cache is None else (cache.keys_BHSD[layer], cache.values_BHSD[layer])
             x_BTC, k_BHSD, v_BHSD = block(x_BTC, rotary, past, mask_B1TS)

@@ -1,12 +1,24 @@
 """From a network's section of params.yaml to the network."""
 
-from torch import Tensor
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from torch import Tensor, nn
 
 from gptmodel.model.bigram import Bigram
 from gptmodel.model.gpt import GPT
 from gptmodel.params import BigramModel, BigramNetwork, GPTNetwork, Model, Network
 
+EMBEDDING, HEAD = "token_embedding.weight", "head.weight"  # one tensor where they are tied
 LanguageModel = Bigram | GPT  # both: (ids_BT, cache) -> (logits_BTV, cache)
+
+
+class HiddenMatrix(NamedTuple):
+    """A matrix between the embedding and the output, by the name of its parameter."""
+
+    name: str
+    weight: nn.Parameter
+    parts: int  # how many matrices it holds, one below the other: 3 for queries, keys and values
 
 
 def architecture(model: Model) -> Network:
@@ -25,9 +37,33 @@ def build(config: Network, vocab_size: int) -> LanguageModel:
 def weights(network: LanguageModel) -> dict[str, Tensor]:
     """Return the learned tensors by name, each once: a tied output layer is the token embedding."""
     tensors = dict(network.state_dict())
-    if isinstance(network, GPT) and network.config.tie_embeddings:
-        del tensors["head.weight"]
+    if _is_tied(network):
+        del tensors[HEAD]
     return tensors
+
+
+def load_weights(network: LanguageModel, tensors: Mapping[str, Tensor]) -> None:
+    """Give the network learned tensors as `weights` returns them; `RuntimeError` names those that do not fit."""
+    if _is_tied(network) and EMBEDDING in tensors:
+        tensors = {**tensors, HEAD: tensors[EMBEDDING]}
+    network.load_state_dict(tensors)
+
+
+def hidden_matrices(network: LanguageModel) -> list[HiddenMatrix]:
+    """Return the matrices of the blocks, in the order of the data: those that Muon is made for. A bigram has none."""
+    if not isinstance(network, GPT):
+        return []
+    matrices = []
+    for number, block in enumerate(network.layers):
+        for name, parameter in block.named_parameters(prefix=f"blocks.{number}"):
+            if parameter.dim() == 2:
+                parts = 3 if parameter is block.attention.qkv.weight else 1
+                matrices.append(HiddenMatrix(name, parameter, parts))
+    return matrices
+
+
+def _is_tied(network: LanguageModel) -> bool:
+    return isinstance(network, GPT) and network.config.tie_embeddings
 
 
 def count_parameters(network: LanguageModel) -> int:

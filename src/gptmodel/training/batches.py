@@ -3,6 +3,7 @@
 Nothing is consumed and nothing has to be saved: a training that goes on from step s reads what it would have read.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal
@@ -13,14 +14,15 @@ from torch import Tensor
 
 from gptmodel.arrays import Ids, Ints
 from gptmodel.errors import UserError
+from gptmodel.results.corpus import SplitName
 
 
-def check_context(context: int, splits: dict[str, Ids], variant: str) -> None:
+def check_context(context: int, splits: Mapping[SplitName, Ids], model: str) -> None:
     """Refuse a context that does not fit into each split that is not empty."""
     for name, ids in splits.items():
         if 0 < len(ids) <= context:
             raise UserError(
-                f"params.yaml: models.{variant}.context: {context} tokens are longer than the {name} split "
+                f"params.yaml: models.{model}.context: {context} tokens are longer than the {name} split "
                 f"({len(ids)} tokens): lower the context or take a longer text"
             )
 
@@ -30,8 +32,8 @@ class Windows:
     """The windows of `context` tokens and the token after, in a text of `tokens` > `context` tokens.
 
     `shuffled`: an epoch cuts the text into windows that do not overlap, from a first token of its own (its phase), and
-    visits them in random order: every token is read once per epoch, but for less than a window's worth before the
-    phase and less than two at the end, so that all epochs have the same length.
+    visits them in random order. Every token is read once per epoch; up to one window at the start (before the phase)
+    and up to two at the end are skipped, so that all epochs have the same length.
     `random`: every window lies anywhere, as in nanoGPT.
 
     >>> windows = Windows(tokens=18, context=4, batch_size=3, seed=1, order="shuffled")
@@ -52,11 +54,11 @@ class Windows:
                 0, self.tokens - self.context, size=self.batch_size
             )
         number = np.arange(step * self.batch_size, (step + 1) * self.batch_size)  # of windows since the beginning
-        epoch, place = np.divmod(number, self.per_epoch)
+        epochs, positions = np.divmod(number, self.per_epoch)
         starts = np.empty(self.batch_size, dtype=np.int64)
-        for one in range(epoch[0], epoch[-1] + 1):
-            here = epoch == one
-            starts[here] = _shuffled(self.seed, one, self.phases, self.per_epoch, self.context)[place[here]]
+        for epoch in range(epochs[0], epochs[-1] + 1):
+            here = epochs == epoch
+            starts[here] = _shuffled(self.seed, epoch, self.phases, self.per_epoch, self.context)[positions[here]]
         return starts
 
     @property

@@ -55,6 +55,11 @@ class World:
         """Whether this is rank 0, the only one that writes and tracks."""
         return self.rank == 0
 
+    @property
+    def is_orphan(self) -> bool:
+        """Whether torchrun, which started this rank, is gone; a process that is alone never is."""
+        return self.size > 1 and os.getppid() != self.launcher
+
     def device(self, device: torch.device) -> torch.device:
         """Return this rank's own device of the kind of `device`."""
         return torch.device("cuda", self.local_rank) if self.size > 1 and device.type == "cuda" else device
@@ -100,13 +105,10 @@ class World:
         return summed
 
     def any(self, flag: bool) -> bool:
-        """Return, on every rank, whether `flag` is true on one. On the CPU: it does not wait for the GPU.
-
-        A killed launcher counts as a flag, so that a training which asks for stops here never goes on as an orphan.
-        """
+        """Return, on every rank, whether `flag` is true on one. On the CPU: it does not wait for the GPU."""
         if self.size == 1:
             return flag
-        votes = torch.tensor(int(flag or os.getppid() != self.launcher))
+        votes = torch.tensor(int(flag))
         self._all_reduce(votes)
         return bool(votes)
 

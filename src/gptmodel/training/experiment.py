@@ -26,7 +26,8 @@ class Experiment:
 
 def describe(name: str, settings: Params, data: Dataset, device: str) -> Experiment:
     """Return the training of model `name` on `data`; its fingerprint holds parameters, data, device and code."""
-    model, hashes = settings.model(name), data.hashes()
+    model = settings.model(name)
+    hashes = data.hashes()
     identity = {
         "name": name,
         "model": model.model_dump(mode="json"),
@@ -44,6 +45,8 @@ def describe(name: str, settings: Params, data: Dataset, device: str) -> Experim
         tokenizer_sha256=hashes["tokenizer.json"],
         text=data.text,
         fingerprint=fingerprint(identity),
+        best_step=0,  # nothing is trained yet
+        validation_loss_nats=None,
     )
     return Experiment(data, meta, identity)
 

@@ -6,7 +6,7 @@ Everything here but speeds is the same bytes for the same training, stopped and 
 
 import math
 import statistics
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -54,6 +54,34 @@ class Nobody:
 
 
 @dataclass
+class Guarded:
+    """An observer that cannot end a training: its first exception is said in one line, and nobody observes any more."""
+
+    observer: Observer
+    say: Callable[[str], None]
+
+    def began(self, facts: Mapping[str, Any]) -> None:
+        """Tell the observer."""
+        self._tell(lambda observer: observer.began(facts))
+
+    def evaluated(self, point: Point, tokens_per_second: float) -> None:
+        """Tell the observer."""
+        self._tell(lambda observer: observer.evaluated(point, tokens_per_second))
+
+    def sampled(self, entry: TimelineEntry) -> None:
+        """Tell the observer."""
+        self._tell(lambda observer: observer.sampled(entry))
+
+    def _tell(self, event: Callable[[Observer], None]) -> None:
+        try:
+            event(self.observer)
+        except Exception as error:  # any bug of an observer: it is said, and it must not lose a training
+            reason = " ".join(f"{type(error).__name__}: {error}".split())
+            self.say(f"{type(self.observer).__name__} failed ({reason}): the training goes on unobserved")
+            self.observer = Nobody()
+
+
+@dataclass
 class History:
     """Keeps what `record` is shown, and writes it at the end."""
 
@@ -96,7 +124,8 @@ class History:
         """Go on from a `state`."""
         self.points = [Point.model_validate(point) for point in facts["points"]]
         self.entries = [TimelineEntry.model_validate(entry) for entry in facts["entries"]]
-        self.speeds, self.best_facts = facts["speeds"], facts["best"]
+        self.speeds = facts["speeds"]
+        self.best_facts = facts["best"]
         self.best = {name.removeprefix("best/"): t for name, t in tensors.items() if name.startswith("best/")}
 
     def write(self, folder: Path, speed: Speed) -> None:
@@ -117,25 +146,29 @@ class History:
     def _point(self, evaluation: Evaluation) -> Point:
         """Return one line of history.csv; bits are per character of the text, every character counted."""
         data = self.experiment.data
-        ids, per_token = data.ids["validation"], data.characters_per_token("train")
+        ids = data.ids["validation"]
+        per_token = data.characters_per_token("train")
         nats = evaluation.validation_nats + float(naming_nats(ids, data.tokenizer.unknown_id).sum())
-        began = not math.isnan(evaluation.train_loss_nats)
+        trained = not math.isnan(evaluation.train_loss_nats)
         return Point(
             step=evaluation.step,
             tokens=evaluation.tokens,
             characters=round(evaluation.tokens * per_token),
-            train_loss_nats=evaluation.train_loss_nats if began else None,
+            train_loss_nats=evaluation.train_loss_nats if trained else None,
             validation_loss_nats=nats / len(ids),
-            train_bits_per_char=evaluation.train_loss_nats / per_token / math.log(2) if began else None,
+            train_bits_per_char=evaluation.train_loss_nats / per_token / math.log(2) if trained else None,
             validation_bits_per_char=nats / math.log(2) / data.characters["validation"],
             learning_rate=evaluation.learning_rate,
         )
 
     def _sample(self, point: Point) -> TimelineEntry:
         """Let the network write, so that one can watch the language appear."""
-        settings, was_training = self.timeline, self.network.training
-        decoder, sampling = TorchDecoder(self.network.eval()), Sampling(settings.temperature)
-        seed, tokenizer = self.experiment.meta.seed, self.experiment.data.tokenizer
+        settings = self.timeline
+        seed = self.experiment.meta.seed
+        tokenizer = self.experiment.data.tokenizer
+        was_training = self.network.training
+        decoder = TorchDecoder(self.network.eval())
+        sampling = Sampling(settings.temperature)
         (sample,) = samples.write(decoder, tokenizer, [settings.prompt], sampling, settings.max_new_tokens, seed)
         self.network.train(was_training)
         return TimelineEntry(step=point.step, bits_per_char=point.validation_bits_per_char, sample=sample)

@@ -1,7 +1,7 @@
 """How a machine computes: device, precision of the matrix products, threads, and how fast its matrix products are.
 
-What is chosen here can change the last digits of a training. It follows from what the machine is, never from how busy it
-is; it is kept with the state of an unfinished training, which goes on with the choice it began with.
+What is chosen here can change the last digits of a training. It follows from what the machine is, never from how busy
+it is; it is kept with the state of an unfinished training, which goes on with the choice it began with.
 """
 
 import os
@@ -19,8 +19,7 @@ from gptmodel.params import Engine
 
 RATE_SIZE = {"cpu": 2048, "cuda": 8192, "mps": 4096}  # large enough to reach what the machine can do
 ROUNDS = 5
-# Instructions that multiply bfloat16: with them it is 2.5 times as fast as float32 or more, without them slower.
-BFLOAT16_INSTRUCTIONS = ("amx_bf16", "avx512_bf16", "arm_bf16", "bf16")
+BFLOAT16_INSTRUCTIONS = ("amx_bf16", "avx512_bf16", "bf16")  # torch's names of x86's and (the last) ARM's
 COMPILERS = (os.environ.get("CXX", "g++"), "clang++")
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
@@ -43,6 +42,11 @@ class Numerics:
         """Return the context in which torch computes matrix products in this precision."""
         return torch.autocast(self.device, dtype=torch.bfloat16, enabled=self.precision == "bfloat16")
 
+    def describe(self) -> str:
+        """Return the precision in words, with what multiplies bfloat16 in hardware: `bfloat16 (amx_bf16)`."""
+        hardware = bfloat16_hardware(torch.device(self.device)) if self.precision == "bfloat16" else None
+        return f"{self.precision} ({hardware})" if hardware else self.precision
+
     def as_dict(self) -> dict[str, Any]:
         """Return the fields, for JSON."""
         return asdict(self)
@@ -51,7 +55,7 @@ class Numerics:
 def choose(engine: Engine, device: torch.device, say: Callable[[str], None]) -> tuple[Numerics, float]:
     """Return what `engine` asks for on this machine, and the rate of its matrix products in FLOP/s.
 
-    What the machine lacks is told by `say`, and replaced. `UserError` for a CUDA graph without CUDA.
+    What the machine lacks is replaced, and `say` prints it. `UserError` for a CUDA graph without CUDA.
     """
     execution = engine.execution
     if execution == "graph" and device.type != "cuda":
@@ -67,9 +71,10 @@ def choose(engine: Engine, device: torch.device, say: Callable[[str], None]) -> 
 
 
 def bfloat16_hardware(device: torch.device) -> str | None:
-    """Return what multiplies bfloat16 in hardware on this device, None if nothing does (or nobody knows).
+    """Return what multiplies bfloat16 in hardware on this device, None if nothing does or torch does not know.
 
-    On a CPU the name of its instructions, on CUDA the compute capability (8.0, Ampere, and above).
+    On a CPU the name of its instructions; on CUDA the compute capability (8.0, Ampere, and above). Without such
+    hardware bfloat16 is slower than float32.
     """
     if device.type == "cuda":
         major, minor = torch.cuda.get_device_capability(device)

@@ -5,7 +5,7 @@ One folder per fingerprint (of parameters, data and code), so that no changed ex
     .resume/3f9a.lock               held by the living trainer; freed by the kernel when it dies, however it dies
     .resume/3f9a.holder.json        who holds it
     .resume/3f9a/identity.json      what is trained, for people and for `changed_since`
-    .resume/3f9a/step-00001200.safetensors, step-00001200.json      a state exists when its json does
+    .resume/3f9a/step-00001200.safetensors      a state: tensors, and in the file's header facts and a hash of the file
 
 It is no DVC output: DVC deletes outputs before a run, and keeping them (`persist`) hands old states to new experiments.
 Left out on purpose: what the tensors mean, when to save, processes other than the one that writes.
@@ -34,11 +34,14 @@ from torch import Tensor
 from gptmodel import files
 from gptmodel.errors import UserError
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 IDENTITY = "identity.json"
 LOCK_SECONDS = 0.5  # outlasts a glance of `changed_since`, and lets a new holder write its name
-SHOWN_DIFFERENCES, SHOWN_CHARACTERS = 4, 24  # of one line of text
-_STATE = re.compile(r"step-(\d+)\.(json|safetensors)")
+SHOWN_DIFFERENCES = 4  # of one line of text
+SHOWN_CHARACTERS = 24  # of a value in it
+_STATE = re.compile(r"step-(\d+)\.safetensors")
+_FACTS = "state"  # the key in the header's metadata: the format does not say in which order several keys are written
+_UNHASHED = 64 * "0"  # stands where the SHA-256 of the file comes
 
 
 def home() -> Path:
@@ -84,7 +87,8 @@ class Store:
         creates it anew could both hold "the" lock, on two files of the same name.
         """
         self.folder.parent.mkdir(parents=True, exist_ok=True)
-        lock, holder = FileLock(_lock_file(self.folder), timeout=LOCK_SECONDS), _holder_file(self.folder)
+        lock = FileLock(_lock_file(self.folder), timeout=LOCK_SECONDS)
+        holder = _holder_file(self.folder)
         try:
             lock.acquire()
         except Timeout:
@@ -99,7 +103,7 @@ class Store:
             lock.release()
 
     def describe(self, identity: Mapping[str, Any]) -> None:
-        """Write down what is trained: nested JSON values with a `variant`, for `changed_since` of a later training."""
+        """Write down what is trained: nested JSON values with a `name`, for `changed_since` of a later training."""
         files.write_json(self.folder / IDENTITY, identity)
 
     def save(self, step: int, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
@@ -112,20 +116,16 @@ class Store:
             name: tensor.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
             for name, tensor in tensors.items()
         }
-        data, text = serialize(own), json.dumps(facts, ensure_ascii=False)
-        record = {
-            "format_version": FORMAT_VERSION,
-            "step": step,
-            "sha256": _digest(data),
-            "facts_sha256": _digest(text.encode()),
-            "facts": facts,
-        }
-        self._sweep(_steps(self.folder))  # make room: what a killed save left
-        with files.whole_file(_file(self.folder, step, "safetensors")) as partial:
-            partial.write_bytes(data)  # not save_file: its errors do not say that the disk is full
-        files.write_text(_file(self.folder, step, "json"), json.dumps(record, ensure_ascii=False, indent=1) + "\n")
+        record = json.dumps({"format_version": FORMAT_VERSION, "step": step, "facts": facts}, ensure_ascii=False)
+        data = serialize(own, metadata={_FACTS: f"{_UNHASHED} {record}"})
+        offset = data.index(_UNHASHED.encode())  # the metadata comes before the names of tensors
+        self._delete(())  # make room: what a killed save left
+        with files.whole_file(_file(self.folder, step)) as partial:
+            # not save_file: its errors do not say that the disk is full
+            partial.write_bytes(data[:offset] + _digest(data, offset).encode() + data[offset + len(_UNHASHED) :])
         # States beyond this step were passed over as damaged, so they are not the newest.
-        self._sweep([earlier for earlier in _steps(self.folder) if earlier <= step][-self.keep :])
+        kept = [earlier for earlier in _steps(self.folder) if earlier <= step][-self.keep :]
+        self._delete([each for each in _steps(self.folder) if each not in kept])
 
     def load(self) -> State | None:
         """Return the newest whole state, None without one; each damaged one on the way there is warned about."""
@@ -133,7 +133,7 @@ class Store:
         state = None
         for step in reversed(_steps(self.folder)):
             try:
-                state = _read(self.folder, step)
+                state = _read(_file(self.folder, step), step)
                 break
             except Damaged as error:
                 damages.append(error)
@@ -144,33 +144,29 @@ class Store:
 
     def discard(self) -> None:
         """Delete all states and the folder: the training has succeeded. The lock stays held until its block ends."""
-        self._sweep([])  # oldest first: a kill in between leaves whole states only
+        self._delete(_steps(self.folder))  # oldest first: a kill in between leaves the newest
         if self.folder.exists():
             shutil.rmtree(self.folder)
 
-    def _sweep(self, kept: Collection[int]) -> None:
-        """Delete the states of other steps, each json before its tensors, and all that belongs to no state."""
-        for step in _steps(self.folder):
-            if step not in kept:
-                _file(self.folder, step, "json").unlink()
-        for path in sorted(self.folder.glob("step-*.safetensors")):
-            found = _STATE.fullmatch(path.name)
-            if found and int(found[1]) not in kept:
-                path.unlink()
+    def _delete(self, steps: Collection[int]) -> None:
+        """Delete the states of these steps, and what a killed save left."""
+        for step in steps:
+            _file(self.folder, step).unlink()
         for path in self.folder.glob(".*.partial"):
             path.unlink()
 
 
 def changed_since(root: Path, fingerprint: str, identity: Mapping[str, Any]) -> str | None:
-    """Return one line on the newest other training of the same `variant` in `root` that is unfinished or still running.
+    """Return one line on the newest other training of the same `name` in `root` that is unfinished or still running.
 
     It names what differs from `identity`. None if there is none. For a training that found no state of its own.
     """
-    wanted, others = json.loads(json.dumps(identity)), []
+    wanted = json.loads(json.dumps(identity))
+    others = []
     for path in root.glob(f"*/{IDENTITY}"):
         try:
             found = json.loads(path.read_text(encoding="utf-8"))
-            if path.parent.name != fingerprint and found["variant"] == wanted["variant"]:
+            if path.parent.name != fingerprint and found["name"] == wanted["name"]:
                 others.append((path.parent.stat().st_mtime_ns, path.parent, found))
         except (OSError, ValueError, KeyError, TypeError):
             continue  # finished in this moment, or not ours
@@ -180,12 +176,10 @@ def changed_since(root: Path, fingerprint: str, identity: Mapping[str, Any]) -> 
         what = f"other values ({', '.join(named[:SHOWN_DIFFERENCES] + more)})" if named else "other code"
         if _is_held(other):
             name, remedy = _living(other)
-            return (
-                f"{name} is training {wanted['variant']} with {what} at the same time: if that is not meant, {remedy}"
-            )
+            return f"{name} is training {wanted['name']} with {what} at the same time: if that is not meant, {remedy}"
         if _steps(other):
             return (
-                f"an unfinished training of {wanted['variant']} exists with {what}: it is left alone, this one "
+                f"an unfinished training of {wanted['name']} exists with {what}: it is left alone, this one "
                 f"starts afresh (delete {other} if it is not needed)"
             )
     return None
@@ -198,19 +192,20 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     ...             {"model": {"width": 64, "lr": 0.2}, "data": {"a.npy": 64 * "1"}, "seed": 7})
     ['lr 0.1 -> 0.2', 'data a.npy', 'seed unset -> 7']
     """
-    before, after = dict(_leaves(old)), dict(_leaves(new))
+    before = dict(_leaves(old))
+    after = dict(_leaves(new))
     paths = [*after, *(path for path in before if path not in after)]
     last_keys = [path[-1] for path in paths]
     named = []
     for path in paths:
-        one, two = (json.dumps(side[path]).strip('"') if path in side else "unset" for side in (before, after))
-        if one == two:
+        was, is_now = (json.dumps(side[path]).strip('"') if path in side else "unset" for side in (before, after))
+        if was == is_now:
             continue
-        if max(len(one), len(two)) > SHOWN_CHARACTERS:
+        if max(len(was), len(is_now)) > SHOWN_CHARACTERS:
             named.append(" ".join(path))
         else:
             key = path[-1] if last_keys.count(path[-1]) == 1 else ".".join(path)
-            named.append(f"{key} {one} -> {two}")
+            named.append(f"{key} {was} -> {is_now}")
     return named
 
 
@@ -222,29 +217,29 @@ def _leaves(value: Mapping[str, Any], path: tuple[str, ...] = ()) -> Iterator[tu
             yield (*path, key), inner
 
 
-def _read(where: Path, step: int) -> State:
-    """Return the state of `step` after checking every byte of it; `Damaged` if it is not what was saved."""
-    fact_file, tensor_file = _file(where, step, "json"), _file(where, step, "safetensors")
+def _read(path: Path, step: int) -> State:
+    """Return the state in a file after checking every byte of it; `Damaged` if it is not what was saved."""
+    data = _bytes(path)
     try:
-        record = json.loads(_bytes(fact_file))
-        facts, expected = record["facts"], record["sha256"]
-        found = record["format_version"], record["step"], record["facts_sha256"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise Damaged(f"{fact_file} is damaged (not readable: {type(error).__name__})") from None
-    if found != (FORMAT_VERSION, step, _digest(json.dumps(facts, ensure_ascii=False).encode())):
-        raise Damaged(f"{fact_file} is damaged (altered, or of another format)")
-    data = _bytes(tensor_file)
-    if _digest(data) != expected:
-        raise Damaged(f"{tensor_file} is damaged (its SHA-256 is not the one saved)")
-    try:
+        length = int.from_bytes(data[:8], "little")  # of the header: https://github.com/huggingface/safetensors
+        expected, _, text = json.loads(data[8 : 8 + length])["__metadata__"][_FACTS].partition(" ")
+        if _digest(data, data.index(expected.encode())) != expected:
+            raise Damaged(f"{path} is damaged (its SHA-256 is not the one saved)")
+        record = json.loads(text)
+        if (record["format_version"], record["step"]) != (FORMAT_VERSION, step):
+            raise Damaged(f"{path} is damaged (of another step, or of another format)")
         # clone: memory that torch aligns, since matrix products may round differently on an odd address
-        return State(step, {name: tensor.clone() for name, tensor in deserialize(data).items()}, facts)
-    except SafetensorError as error:
-        raise Damaged(f"{tensor_file} is damaged ({' '.join(str(error).split())})") from None
+        return State(step, {name: tensor.clone() for name, tensor in deserialize(data).items()}, record["facts"])
+    except (ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
+        raise Damaged(f"{path} is damaged (not readable: {type(error).__name__})") from None
 
 
-def _digest(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()
+def _digest(data: bytes, offset: int) -> str:
+    """Return the SHA-256 of a file with zeros where its own SHA-256 stands."""
+    digest = hashlib.sha256(data[:offset])
+    digest.update(_UNHASHED.encode())
+    digest.update(memoryview(data)[offset + len(_UNHASHED) :])
+    return digest.hexdigest()
 
 
 def _bytes(path: Path) -> bytes:
@@ -257,12 +252,12 @@ def _bytes(path: Path) -> bytes:
 
 
 def _steps(where: Path) -> list[int]:
-    found = (_STATE.fullmatch(path.name) for path in where.glob("step-*.json"))
+    found = (_STATE.fullmatch(path.name) for path in where.glob("step-*.safetensors"))
     return sorted(int(match[1]) for match in found if match)
 
 
-def _file(where: Path, step: int, kind: str) -> Path:
-    return where / f"step-{step:08d}.{kind}"
+def _file(where: Path, step: int) -> Path:
+    return where / f"step-{step:08d}.safetensors"
 
 
 def _lock_file(where: Path) -> Path:

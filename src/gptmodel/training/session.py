@@ -6,23 +6,23 @@ Process 0 writes and is observed; the others follow the same steps.
 
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
 from gptmodel.errors import Stopped
 from gptmodel.model import networks
-from gptmodel.params import Params
+from gptmodel.params import Resume, Timeline
 from gptmodel.progress import Update, progress, say
 from gptmodel.results.training import Speed
 from gptmodel.training import precision, saved_states
 from gptmodel.training.distributed import World
 from gptmodel.training.experiment import Experiment, fingerprint
-from gptmodel.training.history import History, Observer
+from gptmodel.training.history import Guarded, History, Observer
 from gptmodel.training.precision import Numerics
 from gptmodel.training.saved_states import State, Store
 from gptmodel.training.signals import Requests
@@ -37,50 +37,60 @@ class Machine:
     matrix_rate: float  # FLOP/s
 
 
+class Start(NamedTuple):
+    """Where a training begins, and how it computes."""
+
+    saved: State | None  # None: at its first step
+    machine: Machine
+
+
 @dataclass(frozen=True)
 class Session:
     """One process of a training; `store` holds the saved states, on process 0 only."""
 
     experiment: Experiment
-    settings: Params
+    timeline: Timeline
+    resume: Resume
     device: torch.device
     world: World
     asked: Requests
-    store: Store | None
+    store: Store | None = None
 
     def run(self, folder: Path, observer: Observer) -> None:
-        """Train and write `folder`.
+        """Train and write `folder`; nothing that the observer does changes a byte of it.
 
         Raises:
             UserError: training cannot go on (not finite, out of memory).
             Stopped: a signal asked for it; the state is saved.
         """
-        if self.store is None:
-            for _ in self._trainer(None).run(Follower(self.world, self.asked)):
-                pass
+        if self.store is not None:
+            self._lead(self.store, folder, Guarded(observer, say))
             return
-        saved = self._find(self.store)
+        for _ in self._trainer(None).run(Follower(self.world, self.asked)):
+            pass
+
+    def identity(self) -> dict[str, Any]:
+        """Return the values that a saved state belongs to: all that decide the stage's folder, by name."""
+        timeline = self.timeline.model_dump(mode="json")
+        return {**self.experiment.identity, "timeline": timeline, "torch": str(torch.__version__)}
+
+    def _lead(self, store: Store, folder: Path, observer: Observer) -> None:
+        """Do what process 0 does beside training: save, show, keep, write."""
+        saved = self._find(store)
         machine = self._machine(saved)
-        trainer = self._trainer((saved, machine))
-        meta, steps = self.experiment.meta, self.experiment.meta.model.steps
-        observer.began(
-            {**meta.model.model_dump(mode="json"), "seed": meta.seed, **machine.numerics.as_dict()},
-        )
-        history = History(trainer.network, self.experiment, self.settings.timeline, observer)
-        title = f"train {meta.name} on {self.device.type}, {machine.numerics.precision}"
-        with progress(title, steps, "steps", trainer.step) as update:
-            every = self.settings.resume.save_every_seconds
-            keeper = Keeper(self.world, self.asked, self.store, history, update, every, machine)
+        trainer = self._trainer(Start(saved, machine))
+        meta = self.experiment.meta
+        observer.began({**meta.model.model_dump(mode="json"), "seed": meta.seed, **machine.numerics.as_dict()})
+        history = History(trainer.network, self.experiment, self.timeline, observer)
+        title = f"train {meta.name} on {self.device.type}, {machine.numerics.describe()}"
+        with progress(title, meta.model.steps, "steps", trainer.step) as update:
+            every = self.resume.save_every_seconds
+            keeper = Keeper(self.world, self.asked, store, history, update, every, machine)
             if saved:
                 keeper.load(saved)
             keeper.follow(trainer)
         history.write(folder, _speed(trainer, history, machine, self.world, keeper.seconds))
-        self.store.discard()
-
-    def identity(self) -> dict[str, Any]:
-        """Return the values that a saved state belongs to: all that decide the stage's folder, by name."""
-        timeline = self.settings.timeline.model_dump(mode="json")
-        return {**self.experiment.identity, "timeline": timeline, "torch": str(torch.__version__)}
+        store.discard()
 
     def _find(self, store: Store) -> State | None:
         """Return the state to go on from, and say so; else note what begins here."""
@@ -99,22 +109,28 @@ class Session:
         """Return how to compute: as the saved state did, else as the parameters and the machine say."""
         if saved:
             return Machine(Numerics(**saved.facts["numerics"]), saved.facts["matrix_rate"])
-        return Machine(*precision.choose(self.settings.engine, self.device, say))
+        return Machine(*precision.choose(self.experiment.meta.engine, self.device, say))
 
-    def _trainer(self, start: tuple[State | None, Machine] | None) -> Trainer:
-        """Return the trainer at its first step or at the saved state; only process 0 knows the `start`, and tells."""
-        told = self.world.broadcast(start)
-        assert told is not None  # process 0 has told it
-        saved, machine = told
+    def _trainer(self, start: Start | None) -> Trainer:
+        """Return the trainer at its `start`, which process 0 knows and sends to the others."""
+        sent = self.world.broadcast(start)
+        assert sent is not None  # process 0 has sent it
+        saved, machine = sent
         if self.world.size == 1:
             torch.set_num_threads(machine.numerics.threads)
-        torch.manual_seed(self.settings.seed)
         meta = self.experiment.meta
+        torch.manual_seed(meta.seed)
         network = networks.build(networks.architecture(meta.model), meta.vocab_size).to(self.device)
-        skip = self.settings.engine.nonfinite == "skip"
-        tell: Callable[[str], None] = say if self.world.is_main else lambda line: None
-        splits = self.experiment.data.ids
-        trainer = Trainer(network, splits, meta.model, self.settings.seed, machine.numerics, skip, self.world, tell)
+        trainer = Trainer(
+            network,
+            self.experiment.data.ids,
+            meta.model,
+            meta.seed,
+            machine.numerics,
+            skip_nonfinite=meta.engine.nonfinite == "skip",
+            world=self.world,
+            say=say if self.world.is_main else _nobody_hears,
+        )
         if saved:
             trainer.load(saved.tensors, saved.facts["trainer"])
         return trainer
@@ -122,20 +138,23 @@ class Session:
 
 @contextmanager
 def held(
-    experiment: Experiment, settings: Params, device: torch.device, world: World, asked: Requests
+    experiment: Experiment, timeline: Timeline, resume: Resume, device: torch.device, world: World, asked: Requests
 ) -> Iterator[Session]:
     """Yield the session of a training that no other process trains meanwhile.
 
     `UserError` that names the other process if there is one: nobody has been told of this training then.
     """
-    follower = Session(experiment, settings, device, world, asked, None)
+    session = Session(experiment, timeline, resume, device, world, asked)
     if not world.is_main:
-        yield follower
+        yield session
         return
-    where = saved_states.folder(fingerprint(follower.identity()))
-    store = Store(where, settings.resume.keep, say)
+    store = Store(saved_states.folder(fingerprint(session.identity())), resume.keep, say)
     with store.held():
-        yield Session(experiment, settings, device, world, asked, store)
+        yield replace(session, store=store)
+
+
+def _nobody_hears(line: str) -> None:
+    """Say nothing: process 0 says it."""
 
 
 def _speed(trainer: Trainer, history: History, machine: Machine, world: World, seconds: float) -> Speed:
@@ -161,8 +180,8 @@ class Follower:
     asked: Requests
 
     def stepped(self, trainer: Trainer, note: str) -> None:
-        """Stop here if some process was asked to."""
-        if self.world.any(self.asked.signal is not None):
+        """Stop here if some process was asked to, or lost the torchrun that started it."""
+        if self.world.any(self.asked.signal is not None or self.world.is_orphan):
             self._stop(trainer.step)
 
     def waiting(self, trainer: Trainer) -> None:
@@ -215,13 +234,14 @@ class Keeper(Follower):
             self._save(trainer)
 
     def _save(self, trainer: Trainer) -> None:
-        (tensors, facts), (kept, kept_facts) = trainer.state(), self.history.state()
-        everything = {
-            "trainer": facts,
-            "history": kept_facts,
+        tensors, trainer_facts = trainer.state()
+        kept, history_facts = self.history.state()
+        facts = {
+            "trainer": trainer_facts,
+            "history": history_facts,
             "numerics": self.machine.numerics.as_dict(),
             "matrix_rate": self.machine.matrix_rate,
             "seconds": self.seconds,
         }
-        self.store.save(trainer.step, {**tensors, **kept}, everything)
+        self.store.save(trainer.step, {**tensors, **kept}, facts)
         self.saved_at = time.monotonic()

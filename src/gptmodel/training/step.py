@@ -7,6 +7,9 @@ Sources: https://docs.pytorch.org/docs/stable/notes/cuda.html (whole-network cap
 optimizer is told on the device to skip a step.
 """
 
+import math
+from typing import NamedTuple
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -14,9 +17,9 @@ from torch import Tensor, nn
 from gptmodel.arrays import Ints
 from gptmodel.model.networks import LanguageModel
 from gptmodel.params import Training
-from gptmodel.training import optim
 from gptmodel.training.batches import gather
 from gptmodel.training.distributed import World
+from gptmodel.training.optim import Optimizer
 from gptmodel.training.precision import Numerics
 
 EAGER_BEFORE_CAPTURE = 3  # steps in which kernels are loaded and the optimizers' state is made
@@ -31,6 +34,13 @@ def window_loss(network: LanguageModel, x_BT: Tensor, y_BT: Tensor, numerics: Nu
     return F.cross_entropy(logits_BTV.flatten(0, 1), y_BT.flatten(), reduction="sum") / tokens
 
 
+class MicroBatch(NamedTuple):
+    """The windows of one forward pass."""
+
+    starts: Ints  # the first token of each
+    seed: int  # of the dropout
+
+
 class DoesNotFit(Exception):
     """Out of memory in a forward or backward pass; weights and moments are as before the step."""
 
@@ -42,12 +52,15 @@ class Step:
         """`ids` is the training text, 1-D; it is copied to the network's device."""
         weight = next(network.parameters())
         device, dtype = weight.device, weight.dtype
-        self._network, self._config, self._numerics, self._world = network, config, numerics, world
+        self._network = network
+        self._config = config
+        self._numerics = numerics
+        self._world = world
         self._ids = ids.to(device)
         self._tokens = config.batch_size * network.context
-        self.optimizer = optim.Optimizer(network, config, dtype if dtype == torch.float64 else numerics.dtype)
-        self.loss_sum = torch.zeros((), device=device, dtype=dtype)  # of the steps since it was last set to zero
-        self.loss_count = torch.zeros((), device=device, dtype=torch.int64)  # how many these are, without skipped ones
+        self.optimizer = Optimizer(network, config, dtype if dtype == torch.float64 else numerics.dtype)
+        self._loss_sum = torch.zeros((), device=device, dtype=dtype)  # of the steps since the last `pop_loss`
+        self._loss_count = torch.zeros((), device=device, dtype=torch.int64)  # how many these are, without skipped ones
         self._loss = torch.zeros((), device=device, dtype=dtype)  # of the last step, of all processes after `update`
         self._rate = torch.zeros((), device=device, dtype=dtype)
         self._number = torch.zeros((), device=device, dtype=torch.int64)
@@ -59,25 +72,26 @@ class Step:
         self._taken = 0
         self._graph: _Graph | None = None
 
-    def take(self, number: int, pieces: list[tuple[Ints, int]], rate: float) -> None:
-        """Take step `number` on windows given in `pieces` (first tokens, seed of the dropout) at `rate` of the peak.
+    def take(self, number: int, batches: list[MicroBatch], rate: float) -> None:
+        """Take step `number` on the windows of `batches` at `rate` of the peak learning rate.
 
-        The gradient of the pieces is summed: it is that of one large batch, whatever the pieces.
-        `DoesNotFit` if smaller pieces are needed.
+        Their gradients are summed: that is the gradient of one large batch, however it is cut.
+        `DoesNotFit` if smaller micro-batches are needed.
         """
         self._rate.fill_(rate)
         self._number.fill_(number)
-        starts = [torch.from_numpy(each).to(self._ids.device, non_blocking=True) for each, _ in pieces]
-        if self._is_capturable(pieces):
+        device = self._ids.device
+        starts = [torch.from_numpy(batch.starts).to(device, non_blocking=True) for batch in batches]
+        if self._is_capturable(batches):
             self._graph = self._graph or _Graph(self, starts[0])
-            self._graph.replay(starts[0], pieces[0][1])
+            self._graph.replay(starts[0], batches[0].seed)
         else:
             self._network.zero_grad()
             self._loss.zero_()
             try:
-                for each, (_, seed) in zip(starts, pieces, strict=True):
-                    torch.manual_seed(seed)
-                    self.backward(each)
+                for batch, batch_starts in zip(batches, starts, strict=True):
+                    torch.manual_seed(batch.seed)
+                    self.backward(batch_starts)
             except RuntimeError as error:
                 if not _is_out_of_memory(error):
                     raise
@@ -99,13 +113,24 @@ class Step:
         self._loss.copy_(self._world.total(self._loss))
         bad = ~torch.isfinite(norm)
         self.optimizer.step(self._rate, bad.float())
-        self.loss_sum += torch.where(bad, 0, self._loss)
-        self.loss_count += ~bad
+        self._loss_sum += torch.where(bad, 0, self._loss)
+        self._loss_count += ~bad
         self._bad_step.copy_(torch.where(bad & (self._bad_step == NONE), self._number, self._bad_step))
 
     def numbers(self) -> dict[str, Tensor]:
         """Return, by name, what the next evaluation and the next look read; themselves, no copies."""
-        return {"loss_sum": self.loss_sum, "loss_count": self.loss_count, "bad_step": self._bad_step}
+        return {"loss_sum": self._loss_sum, "loss_count": self._loss_count, "bad_step": self._bad_step}
+
+    def pop_loss(self) -> float:
+        """Return the mean loss of the steps since the last call, in nats per token. Waits for the device.
+
+        Skipped steps do not count; NaN without any step.
+        """
+        total = float(self._loss_sum)
+        count = int(self._loss_count)
+        self._loss_sum.zero_()
+        self._loss_count.zero_()
+        return total / count if count else math.nan
 
     def pop_bad_step(self) -> int | None:
         """Return the first step whose gradient was not finite since the last call. Waits for the device."""
@@ -124,9 +149,9 @@ class Step:
         if self._ids.is_cuda:
             torch.cuda.empty_cache()
 
-    def _is_capturable(self, pieces: list[tuple[Ints, int]]) -> bool:
+    def _is_capturable(self, batches: list[MicroBatch]) -> bool:
         """A graph holds one whole batch in one process; capturing begins when everything is warm."""
-        whole = len(pieces) == 1 and self._world.size == 1
+        whole = len(batches) == 1 and self._world.size == 1
         return self._numerics.execution == "graph" and whole and self._taken >= EAGER_BEFORE_CAPTURE
 
 

@@ -24,11 +24,12 @@ from gptmodel.model import networks
 from gptmodel.model.loss import total_nats
 from gptmodel.model.networks import LanguageModel
 from gptmodel.params import Training
-from gptmodel.training import optim
+from gptmodel.results.corpus import SplitName
+from gptmodel.training import schedule
 from gptmodel.training.batches import Windows
 from gptmodel.training.distributed import World
 from gptmodel.training.precision import Numerics
-from gptmodel.training.step import DoesNotFit, Step
+from gptmodel.training.step import DoesNotFit, MicroBatch, Step
 
 ALONE = World(rank=0, size=1, local_rank=0)
 LOOK_EVERY = 10  # steps: asking a GPU how it goes means waiting for it
@@ -44,7 +45,7 @@ class Evaluation:
     validation_nats: float  # of the whole validation split
     learning_rate: float  # of AdamW, at the last step
     tokens_per_second: float  # training only, evaluations excluded
-    is_best: bool  # the lowest validation cost so far
+    is_best: bool  # the lowest validation loss so far
 
 
 class Watcher(Protocol):
@@ -73,7 +74,7 @@ class Trainer:
     def __init__(
         self,
         network: LanguageModel,
-        splits: Mapping[str, Ids],
+        splits: Mapping[SplitName, Ids],
         config: Training,
         seed: int,
         numerics: Numerics,
@@ -83,20 +84,26 @@ class Trainer:
     ) -> None:
         """Train `network` in place, on its device, on `splits["train"]`.
 
-        A step whose gradient is not finite ends the training, or is left out with `skip_nonfinite`. `say` tells the
-        person what is unusual.
+        A step whose gradient is not finite ends the training, or is left out with `skip_nonfinite`. `say` prints what
+        is unusual.
         """
-        self.network, self.config, self.numerics, self.world = network, config, numerics, world
+        self.network = network
+        self.config = config
+        self.numerics = numerics
+        self.world = world
         self.device = next(network.parameters()).device
         self._validation = splits["validation"]
         self._windows = Windows(len(splits["train"]), network.context, config.batch_size, seed, config.windows)
         self._rows = world.rows(config.batch_size)
-        self._seed, self._skip, self._say = seed, skip_nonfinite, say
-        self._step = Step(network, torch.from_numpy(splits["train"].astype(np.int32)), config, numerics, world)
+        self._seed = seed
+        self._skip_nonfinite = skip_nonfinite
+        self._say = say
+        self._stepper = Step(network, torch.from_numpy(splits["train"].astype(np.int32)), config, numerics, world)
         self.step = 0
         self.micro_batch = config.batch_size  # windows per forward pass, at most
         self.best_nats = math.inf
-        self._steps_summed, self._seconds = 0, 0.0
+        self._steps_timed = 0  # since the last evaluation
+        self._seconds = 0.0  # that they took
 
     @property
     def tokens_per_step(self) -> int:
@@ -121,11 +128,11 @@ class Trainer:
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Return what a training needs to go on from here: tensors by name, and JSON-able facts."""
         tensors = {f"network/{name}": tensor for name, tensor in networks.weights(self.network).items()}
-        tensors |= {f"optimizer/{name}": tensor for name, tensor in self._step.optimizer.state().items()}
-        tensors |= self._step.numbers()
+        tensors |= {f"optimizer/{name}": tensor for name, tensor in self._stepper.optimizer.state().items()}
+        tensors |= self._stepper.numbers()
         facts = {
             "step": self.step,
-            "steps_summed": self._steps_summed,
+            "steps_timed": self._steps_timed,
             "seconds": self._seconds,
             "best_nats": self.best_nats,
             "micro_batch": self.micro_batch,
@@ -138,35 +145,37 @@ class Trainer:
         def under(prefix: str) -> dict[str, Tensor]:
             return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
-        self.network.load_state_dict(under("network/"), strict=False)  # a tied output layer is there once
-        self._step.optimizer.load(under("optimizer/"))
-        for name, number in self._step.numbers().items():
+        networks.load_weights(self.network, under("network/"))
+        self._stepper.optimizer.load(under("optimizer/"))
+        for name, number in self._stepper.numbers().items():
             number.copy_(tensors[name])
-        self.step, self.micro_batch = facts["step"], facts["micro_batch"]
-        self._steps_summed, self._seconds = facts["steps_summed"], facts["seconds"]
+        self.step = facts["step"]
+        self.micro_batch = facts["micro_batch"]
         self.best_nats = facts["best_nats"]
+        self._steps_timed = facts["steps_timed"]
+        self._seconds = facts["seconds"]
 
     def _advance(self) -> None:
         """Take one optimizer step; out of memory means smaller pieces of the same batch."""
         starts = self._windows.starts(self.step)[self._rows]
-        rate = optim.rate(self.step, self.config)
+        rate = schedule.rate(self.step, self.config)
         while True:
             try:
-                self._step.take(self.step, self._pieces(starts), rate)
+                self._stepper.take(self.step, self._micro_batches(starts), rate)
                 break
             except DoesNotFit:
                 self._halve()
         self.step += 1
-        self._steps_summed += 1
+        self._steps_timed += 1
 
-    def _pieces(self, starts: Ints) -> list[tuple[Ints, int]]:
-        """Return the micro-batches of this process, each with the seed of its dropout: a function of (step, row)."""
-        pieces = []
+    def _micro_batches(self, starts: Ints) -> list[MicroBatch]:
+        """Return this process's windows, cut; the seed of each dropout is a function of (step, row)."""
+        batches = []
         for first in range(0, len(starts), self.micro_batch):
             row = self._rows.start + first
             seed = np.random.SeedSequence([self._seed, self.step, row]).generate_state(1)[0]
-            pieces.append((starts[first : first + self.micro_batch], int(seed)))
-        return pieces
+            batches.append(MicroBatch(starts[first : first + self.micro_batch], int(seed)))
+        return batches
 
     def _halve(self) -> None:
         """Go on with half the windows per forward pass, the same ones per step."""
@@ -174,7 +183,7 @@ class Trainer:
         if windows == 1:
             raise UserError("out of memory with a single window: lower context, n_embd or n_layer in params.yaml")
         self.micro_batch = (windows + 1) // 2
-        self._step.free()
+        self._stepper.free()
         self._say(f"out of memory: {self.micro_batch} windows at a time from step {self.step} on, same batch per step")
 
     def _is_time_to_look(self) -> bool:
@@ -182,18 +191,18 @@ class Trainer:
 
     def _look(self) -> str:
         """Read loss and gradient of the last step: refuse or count what is not finite, and say how it goes."""
-        bad_step = self._step.pop_bad_step()
-        if bad_step is not None and not self._skip:
+        bad_step = self._stepper.pop_bad_step()
+        if bad_step is not None and not self._skip_nonfinite:
             raise UserError(
                 f"step {bad_step}: the gradient is not finite; the weights were not touched: lower learning_rate, or "
                 "engine.nonfinite: skip in params.yaml"
             )
         if bad_step is not None:
             self._say(f"step {bad_step} skipped: its gradient is not finite")
-        return f"loss {self._step.last_loss():.3f}"
+        return f"loss {self._stepper.last_loss():.3f}"
 
     def _evaluate(self, watcher: Watcher) -> Evaluation:
-        """Charge the whole validation split; on return, sums begin anew."""
+        """Score the whole validation split; on return, sums begin anew."""
         share = (self.world.rank, self.world.size)
         own = total_nats(self.network, self._validation, self.device, share, lambda: watcher.waiting(self))
         validation_nats = float(self.world.total(torch.tensor(own, dtype=torch.float64)))
@@ -201,18 +210,16 @@ class Trainer:
             raise UserError(
                 f"training diverged at or before step {self.step} (loss is not finite): lower learning_rate"
             )
-        loss_sum, count = float(self._step.loss_sum), int(self._step.loss_count)
         evaluation = Evaluation(
             step=self.step,
             tokens=self.step * self.tokens_per_step,
-            train_loss_nats=loss_sum / count if count else math.nan,
+            train_loss_nats=self._stepper.pop_loss(),
             validation_nats=validation_nats,
-            learning_rate=optim.rate(max(self.step - 1, 0), self.config) * self.config.learning_rate,
-            tokens_per_second=self._steps_summed * self.tokens_per_step / self._seconds if self._seconds else math.nan,
+            learning_rate=schedule.rate(max(self.step - 1, 0), self.config) * self.config.learning_rate,
+            tokens_per_second=self._steps_timed * self.tokens_per_step / self._seconds if self._seconds else math.nan,
             is_best=validation_nats < self.best_nats,
         )
         self.best_nats = min(self.best_nats, validation_nats)
-        self._step.loss_sum.zero_()
-        self._step.loss_count.zero_()
-        self._steps_summed, self._seconds = 0, 0.0
+        self._steps_timed = 0
+        self._seconds = 0.0
         return evaluation
