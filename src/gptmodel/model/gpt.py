@@ -40,6 +40,22 @@ class Cache(NamedTuple):
     values_BHSD: tuple[Tensor, ...]
 
 
+class AttentionOutput(NamedTuple):
+    """What `Attention` returns: the mixed values, and all keys and values so far."""
+
+    y_BTC: Tensor
+    k_BHSD: Tensor
+    v_BHSD: Tensor
+
+
+class BlockOutput(NamedTuple):
+    """What `Block` returns: the residual stream, and this layer's keys and values so far."""
+
+    x_BTC: Tensor
+    k_BHSD: Tensor
+    v_BHSD: Tensor
+
+
 def rotary_table(head_size: int, length: int) -> tuple[Tensor, Tensor]:
     """Return cos and sin of position x frequency, each of shape (length, head_size / 2), in fp32."""
     frequency_R = ROPE_BASE ** (-torch.arange(0, head_size, 2, dtype=torch.float64) / head_size)
@@ -93,7 +109,7 @@ class Attention(nn.Module):
         rotary: tuple[Tensor, Tensor] | None,
         past: tuple[Tensor, Tensor] | None,
         mask_B1TS: Tensor | None,
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    ) -> AttentionOutput:
         """Return the mixed values and all keys and values so far; no mask means causal without a past."""
         q_BTHD, k_BTHD, v_BTHD = self.qkv(x_BTC).unflatten(-1, (3, self.n_head, self.head_size)).unbind(-3)
         if self.q_norm is not None and self.k_norm is not None:
@@ -112,7 +128,7 @@ class Attention(nn.Module):
             y_BHTD = F.scaled_dot_product_attention(
                 q_BHTD, k_BHSD, v_BHSD, attn_mask=mask_B1TS, is_causal=mask_B1TS is None
             )
-        return self.out(y_BHTD.transpose(1, 2).flatten(-2)), k_BHSD, v_BHSD
+        return AttentionOutput(self.out(y_BHTD.transpose(1, 2).flatten(-2)), k_BHSD, v_BHSD)
 
 
 class MLP(nn.Module):
@@ -153,12 +169,12 @@ class Block(nn.Module):
         rotary: tuple[Tensor, Tensor] | None,
         past: tuple[Tensor, Tensor] | None,
         mask_B1TS: Tensor | None,
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    ) -> BlockOutput:
         """Return the residual stream and this layer's keys and values."""
         y_BTC, k_BHSD, v_BHSD = self.attention(self.attention_norm(x_BTC), rotary, past, mask_B1TS)
         x_BTC = x_BTC + self.dropout(y_BTC)
         x_BTC = x_BTC + self.dropout(self.mlp(self.mlp_norm(x_BTC)))
-        return x_BTC, k_BHSD, v_BHSD
+        return BlockOutput(x_BTC, k_BHSD, v_BHSD)
 
 
 class GPT(nn.Module):

@@ -146,6 +146,7 @@ class BaselineScore(Record):
     """What one way of counting scores."""
 
     name: str
+    kind: Literal["static", "adaptive"] = Field(description="adaptive: it learns from the text that it scores")
     order: int = Field(description="characters of its longest n-grams; 0: it counts nothing")
     bits_per_char: float
     bits_per_byte: float
