@@ -3,10 +3,8 @@
 Apart from `tokenizer`, which applies one: a bundle needs no fitting.
 """
 
-import tempfile
 from collections import Counter
 from collections.abc import Iterator
-from pathlib import Path
 
 import tokenizers
 from tokenizers import models, trainers
@@ -16,8 +14,6 @@ from gptmodel.data.tokenizer import CONTINUES, UNKNOWN, Tokenizer, assemble, byt
 from gptmodel.errors import UserError
 from gptmodel.params import Level, Tokenizers
 from gptmodel.progress import progress
-
-NAMED = 5  # tokens in a message
 
 
 def fit(level: Level, text: str, sections: Tokenizers) -> Tokenizer:
@@ -31,37 +27,6 @@ def fit(level: Level, text: str, sections: Tokenizers) -> Tokenizer:
             return fit_word(text, sections.word.vocab_size, sections.word.min_count)
         case "bpe":
             return fit_bpe(text, sections.bpe.vocab_size)
-
-
-def check_fit(path: Path, train_text: str, sections: Tokenizers) -> None:
-    """See that a tokenizer.json is, byte for byte, the one that the training split alone gives.
-
-    `sections` is `tokenizers:` of params.yaml. Fitting is deterministic at every level.
-
-    Raises:
-        UserError: it differs; names the tokens, if any, that the training split never holds.
-    """
-    tokenizer = Tokenizer.load(path)
-    fitted = fit(tokenizer.level, train_text, sections)
-    with tempfile.TemporaryDirectory() as folder:
-        again = Path(folder) / path.name
-        fitted.save(again)
-        if again.read_bytes() == path.read_bytes():
-            return
-    train_bytes, own = train_text.encode(), set(fitted.token_bytes)
-    foreign = [token for token in tokenizer.token_bytes if token not in own and token not in train_bytes]
-    remedy = "run `dvc repro` from encode on"
-    if foreign:
-        named = ", ".join(repr(token.decode("utf-8", "replace")) for token in foreign[:NAMED])
-        more = f" and {len(foreign) - NAMED} more" if len(foreign) > NAMED else ""
-        raise UserError(
-            f"the {tokenizer.level} tokenizer has tokens that the training split never holds ({named}{more}): "
-            f"it was fitted on text that it must not know; {remedy}"
-        )
-    raise UserError(
-        f"the {tokenizer.level} tokenizer is not the one that the training split and params.yaml give: it was fitted "
-        f"on other text or with other values; {remedy}"
-    )
 
 
 def fit_char(text: str, min_count: int) -> Tokenizer:

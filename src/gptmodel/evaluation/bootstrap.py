@@ -20,9 +20,9 @@ from gptmodel.arrays import Floats
 RESAMPLES = 4000
 LEVEL = 0.95
 BLOCKS = 10  # of a text, with Student's t for so few; why few is better: Kiefer & Vogelsang 2005
-# How much wider an interval is, whose spread comes from ten blocks: Student's t with 9 degrees of freedom over the
-# normal quantile, times sqrt(10 / 9) for an unbiased variance: 2.262157 / 1.959964 * sqrt(10 / 9) = 1.2166. The value here has
-# the t of the series 26.7.5 of Abramowitz & Stegun, two terms: our recorded intervals were made with it.
+# How much wider an interval must be if its spread comes from ten blocks: Student's t with 9 degrees of freedom over the
+# normal quantile, times sqrt(10 / 9) for an unbiased variance: 2.262157 / 1.959964 * sqrt(10 / 9) = 1.2166.
+# This value has the t of two terms of the series 26.7.5 of Abramowitz & Stegun: recorded intervals were made with it.
 WIDENING = 1.214592580416681
 
 
@@ -69,7 +69,7 @@ def interval(nats: ArrayLike, seed: int = 0) -> Interval:
 
 
 def paired(a: ArrayLike, b: ArrayLike, seed: int = 0) -> Difference:
-    """Return what model `a` pays more than `b` for the same characters, both in nats (characters,).
+    """Return how much more the same characters cost model `a` than `b`; both are nats (characters,).
 
     `ValueError` for fewer than two characters or for texts of different lengths.
 

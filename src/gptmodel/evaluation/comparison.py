@@ -1,7 +1,7 @@
 """Which model is better, by how much and how certainly: what each scores on the same characters, laid side by side.
 
-Models are compared on one text only, by its SHA-256. Training seeds are left out (compare runs of several), and so is a
-correction for many comparisons.
+Models are compared on one text only, by its SHA-256. The intervals know nothing of training (another seed moves a
+model), and they are not corrected for many comparisons.
 """
 
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ from gptmodel.evaluation.surprisal import CharacterCosts
 from gptmodel.results.comparison import Comparison, ModelScore, Pair
 from gptmodel.results.evaluation import Scored
 
-CERTAIN = 0.999  # said in a word from here on
+CERTAIN = 0.999  # from here on, one word instead of a figure
 
 
 def read(folder: Path) -> CharacterCosts:
@@ -45,7 +45,7 @@ def compare(costs: Mapping[str, CharacterCosts], split: Scored) -> Comparison:
 def models(costs: Mapping[str, CharacterCosts], split: Scored) -> list[ModelScore]:
     """Return the score of each model with its 95 % interval, the best first; errors as in `compare`."""
     _check_text(costs, split)
-    scores = [ModelScore(name=name, **interval(of.nats[split])._asdict()) for name, of in costs.items()]
+    scores = [ModelScore(name=name, **interval(scored.nats[split])._asdict()) for name, scored in costs.items()]
     return sorted(scores, key=lambda score: score.bits_per_char)
 
 
@@ -81,18 +81,17 @@ def sentence(pair: Pair) -> str:
 
 def _check_text(costs: Mapping[str, CharacterCosts], split: Scored) -> None:
     texts: dict[str, tuple[str, int]] = {}
-    for name, of in costs.items():
-        if split not in of.nats:
-            scored = " and ".join(of.nats)
-            raise UserError(f"{name} was scored on {scored}, not on {split}: choose another --split")
-        texts[name] = (of.sha256[split], len(of.nats[split]))
+    for name, scored in costs.items():
+        if split not in scored.nats:
+            raise UserError(f"{name} was scored on {' and '.join(scored.nats)}, not on {split}: choose another --split")
+        texts[name] = (scored.sha256[split], len(scored.nats[split]))
     first = next(iter(texts))
     for name, text in texts.items():
         if text != texts[first]:
             raise UserError(
-                f"the {split} texts differ, {_named(first, texts)} and {_named(name, texts)}: some texts are easier than "
-                "others, so bits per character of different ones say nothing about the models; evaluate both on the "
-                "same text"
+                f"the {split} texts differ, {_named(first, texts)} and {_named(name, texts)}: some texts are easier "
+                "than others, so bits per character of different ones say nothing about the models; evaluate both on "
+                "the same text"
             )
 
 

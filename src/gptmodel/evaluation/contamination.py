@@ -15,7 +15,7 @@ from gptmodel.errors import UserError
 from gptmodel.model.networks import LanguageModel
 
 POSITIONS = 8  # of a window from which on the tokens are changed
-# Nats. What is masked is multiplied by an exact 0, so that a CPU gives no difference at all; a device may sum in another
+# Nats. What is masked is multiplied by an exact 0, so a CPU gives no difference at all; a device may sum in another
 # order. A leak below the tolerance changes a log-probability by at most twice as much.
 TOLERANCE = 1e-4
 LONG_LINE = 40  # characters: shorter lines repeat by chance ("— Oui, monsieur !")

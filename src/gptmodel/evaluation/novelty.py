@@ -61,9 +61,9 @@ class Counts:
     in_lexicon: int
     known: int
     distinct: int
-    runs: int  # sequences of REPEATED_WORDS
+    runs: int  # sequences of REPEATED_WORDS words
     repeated: int
-    sequences: int  # of COPIED_WORDS
+    sequences: int  # of COPIED_WORDS words
     copied: int
 
     def figures(self, lexicon_exists: bool) -> NoveltyFigures:
@@ -180,7 +180,6 @@ def _count(
     counted = []
     for k, part in enumerate(parts):
         words = lexicon.words(part.whole_words, language)
-        trained = [word in vocabulary for word in words]
         listed = [knows is not None and knows(word) for word in words]
         runs = memorization.sequences(plain[k], REPEATED_WORDS)
         longest = max(spans[k], key=len, default=memorization.Span(0, 0))
@@ -188,7 +187,7 @@ def _count(
             Counts(
                 longest=part.text[longest.start : longest.end],
                 words=len(words),
-                in_training=sum(trained),
+                in_training=sum(word in vocabulary for word in words),
                 in_lexicon=sum(listed),
                 known=sum(word in vocabulary or is_listed for word, is_listed in zip(words, listed, strict=True)),
                 distinct=len(set(words)),

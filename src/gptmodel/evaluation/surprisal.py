@@ -21,6 +21,7 @@ from gptmodel.data.tokenizer import Tokenizer
 from gptmodel.errors import UserError
 from gptmodel.files import whole_file
 from gptmodel.results.corpus import Sha256, SplitName
+from gptmodel.results.evaluation import Scored
 from gptmodel.results.record import Record
 
 FILE = "surprisal.safetensors"
@@ -30,7 +31,7 @@ _HASHES = "sha256"  # the one key of the file's metadata: safetensors writes sev
 class _Hashes(Record):
     """What the file says beside its arrays, so that damage is found wherever it is."""
 
-    texts: dict[str, Sha256]  # of each split's text in UTF-8
+    texts: dict[Scored, Sha256]  # of each split's text in UTF-8
     costs: Sha256  # of `texts` and of all costs
 
 
@@ -99,11 +100,11 @@ def character_nats(tokenizer: Tokenizer, ids: Ids, token_nats: Floats, text: str
 class CharacterCosts:
     """Nats per character of each split that has text, and the SHA-256 of that text in UTF-8."""
 
-    nats: dict[str, NDArray[np.float32]]  # split -> (characters,)
-    sha256: dict[str, str]
+    nats: dict[Scored, NDArray[np.float32]]  # (characters,) each
+    sha256: dict[Scored, str]
 
     @classmethod
-    def of(cls, nats: Mapping[SplitName, Floats], texts: Mapping[SplitName, str]) -> "CharacterCosts":
+    def of(cls, nats: Mapping[Scored, Floats], texts: Mapping[SplitName, str]) -> "CharacterCosts":
         """Bind the costs of each split (see `character_nats`) to its text."""
         hashes = {split: hashlib.sha256(texts[split].encode()).hexdigest() for split in nats}
         return cls({split: values.astype(np.float32) for split, values in nats.items()}, hashes)
