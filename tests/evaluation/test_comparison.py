@@ -1,4 +1,4 @@
-"""Which model is better: the statistics. Where costs come from is tested with `tracking`, what is printed with `cli`."""
+"""Which model is better: the statistics. Where costs come from is tested with `tracking`, the command with `cli`."""
 
 import hashlib
 from pathlib import Path

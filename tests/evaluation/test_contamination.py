@@ -9,7 +9,7 @@ from gptmodel.errors import UserError
 from gptmodel.evaluation import contamination
 from gptmodel.evaluation.contamination import check_causal, shared_text
 from gptmodel.model.bigram import Bigram
-from gptmodel.model.gpt import GPT, Attention, AttentionOutput
+from gptmodel.model.gpt import GPT, Attention, AttentionOutput, Block
 from gptmodel.model.networks import LanguageModel
 from gptmodel.params import BigramNetwork
 from tests.support.networks import CONFIGS, CONTEXT, GPT_KINDS, VOCAB_SIZE, build
@@ -24,7 +24,11 @@ class Peeking(Attention):
     ahead = CONTEXT
 
     def forward(
-        self, x_BTC: Tensor, rotary: tuple[Tensor, Tensor] | None, past: None, mask_B1TS: None
+        self,
+        x_BTC: Tensor,
+        rotary: tuple[Tensor, Tensor] | None,
+        past: tuple[Tensor, Tensor] | None,
+        mask_B1TS: Tensor | None,
     ) -> AttentionOutput:
         length = x_BTC.shape[1]
         seen_B1TS = torch.ones(1, 1, length, length, dtype=torch.bool).tril(self.ahead)
@@ -50,7 +54,9 @@ def peeking(kind: str, ahead: int, layers: slice) -> GPT:
     network = build(kind)
     assert isinstance(network, GPT)
     for block in list(network.blocks)[layers]:
+        assert isinstance(block, Block)
         block.attention.__class__ = Peeking
+        assert isinstance(block.attention, Peeking)
         block.attention.ahead = ahead
     return network
 

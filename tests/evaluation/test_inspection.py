@@ -67,7 +67,7 @@ def test_every_level_shows_the_same_passage_and_all_of_it(level: str) -> None:
 @pytest.mark.parametrize("kind", ["bigram", *GPT_KINDS])
 @pytest.mark.parametrize("first", [0, 5, 300])
 def test_each_token_is_predicted_after_a_full_context(kind: str, first: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As `token_nats` scores it when its windows begin one token apart; in several batches, to cover where they meet."""
+    """As `token_nats` scores it when its windows begin one token apart; in several batches, which meet inside."""
     words, ids = LEVELS["char"], LEVELS["char"].encode("Ω" + TEST)
     network = random_network(kind, words)
     for module in network.modules():
@@ -97,6 +97,7 @@ def test_the_alternatives_are_those_of_the_tokens_place() -> None:
 @pytest.mark.parametrize("kind", GPT_KINDS)
 def test_attention_comes_back_from_its_bytes(kind: str) -> None:
     shown = built(kind, "char")
+    assert shown.attention is not None
     tokens = shown.attention.tokens
     assert tokens == list(shown.passage.text[:10])
     inside = internals.read(random_network(kind, LEVELS["char"]), LEVELS["char"], "".join(tokens))
@@ -112,6 +113,7 @@ def test_attention_comes_back_from_its_bytes(kind: str) -> None:
 def test_the_lens_ends_in_the_network(kind: str) -> None:
     shown = built(kind, "word", tokens=99)  # more than the context
     lens, words = shown.lens, LEVELS["word"]
+    assert lens is not None
     ids = words.encode(shown.passage.text)[: CONTEXT + 1]
     assert lens.tokens + lens.targets[-1:] == [words.decode([token]) for token in ids]
     assert lens.tokens[1:] == lens.targets[:-1]
@@ -204,6 +206,7 @@ def test_only_the_commonest_tokens_are_shown(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(inspection, "EMBEDDED_TOKENS", 6)
     monkeypatch.setattr(inspection, "BIGRAM_TOKENS", 4)
     shown = built("bigram", "word")
+    assert shown.bigram is not None
     assert [text for text, *_ in shown.embeddings.points][:4] == shown.bigram.characters
     assert len(shown.embeddings.points) == 6
     assert np.shape(shown.bigram.counted) == np.shape(shown.bigram.learned) == (4, 4)
@@ -219,6 +222,7 @@ def test_without_a_test_text_the_passage_is_one_of_the_validation_text() -> None
 @pytest.mark.parametrize("characters", [1, 3, 20])
 def test_the_shortest_passage_still_holds_a_token(level: str, characters: int) -> None:
     shown = built("modern", level, characters=characters)
+    assert shown.attention is not None
     assert shown.surprisal[0].start == 0
     assert shown.surprisal[-1].end == len(shown.passage.text)
     assert len(shown.attention.tokens) == 10
@@ -227,6 +231,7 @@ def test_the_shortest_passage_still_holds_a_token(level: str, characters: int) -
 @pytest.mark.parametrize("text", ["Un mot.\n", "ab"])
 def test_a_text_shorter_than_the_passage_is_shown_whole(text: str) -> None:
     shown = built("modern", "char", test=text)
+    assert shown.lens is not None
     assert shown.passage == InspectedPassage(split="test", start=0, text=text)
     assert len(shown.surprisal) == len(text)
     assert shown.surprisal[0].nats == pytest.approx(math.log(LEVELS["char"].vocab_size), abs=1e-4)

@@ -4,7 +4,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
 
 from gptmodel.data import fitting
 from gptmodel.data.tokenizer import naming_nats

@@ -53,7 +53,10 @@ class Metrics(Record):
     @property
     def splits(self) -> dict[Scored, SplitScore]:
         """The scores by split, those without text left out."""
-        return {"validation": self.validation} | ({"test": self.test} if self.test else {})
+        scores: dict[Scored, SplitScore] = {"validation": self.validation}
+        if self.test:
+            scores["test"] = self.test
+        return scores
 
     def summary(self) -> str:
         """Return the main figures in a few words."""
