@@ -9,7 +9,8 @@ import pytest
 from gptmodel.errors import UserError
 from gptmodel.evaluation import comparison
 from gptmodel.evaluation.bootstrap import interval, paired
-from gptmodel.evaluation.surprisal import FILE, CharacterCosts
+from gptmodel.evaluation.comparison import FILE
+from gptmodel.evaluation.surprisal import CharacterCosts
 from gptmodel.results.comparison import Comparison
 
 LN2 = np.log(2)

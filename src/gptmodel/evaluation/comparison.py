@@ -15,6 +15,7 @@ from gptmodel.evaluation.surprisal import CharacterCosts
 from gptmodel.results.comparison import Comparison, ModelScore, Pair
 from gptmodel.results.evaluation import Scored
 
+FILE = surprisal.FILE  # in each model's evaluation folder, and in that of the baselines
 CERTAIN = 0.999  # from here on, one word instead of a figure
 
 
@@ -23,7 +24,7 @@ def read(folder: Path) -> CharacterCosts:
 
     `UserError` if the file is missing or damaged.
     """
-    return CharacterCosts.read(folder / surprisal.FILE)
+    return CharacterCosts.read(folder / FILE)
 
 
 def compare(costs: Mapping[str, CharacterCosts], split: Scored) -> Comparison:

@@ -112,7 +112,7 @@ class CharacterCosts:
     def write(self, path: Path) -> None:
         """Write a safetensors file with one array for each split; equal costs give equal bytes."""
         hashes = _Hashes(texts=self.sha256, costs=self._digest())
-        content = save({**self.nats}, {_HASHES: hashes.model_dump_json()})
+        content = save({str(split): nats for split, nats in self.nats.items()}, {_HASHES: hashes.model_dump_json()})
         with whole_file(path) as partial:
             partial.write_bytes(content)
 

@@ -149,7 +149,7 @@ class BaselineScore(Record):
     """What one way of counting scores."""
 
     name: str
-    kind: Literal["static", "adaptive"] = Field(description="adaptive: it learns from the text that it scores")
+    kind: Literal["static", "adaptive"] = Field("static", description="adaptive: it learns from the text it scores")
     order: int = Field(description="characters of its longest n-grams; 0: it counts nothing")
     bits_per_char: float
     bits_per_byte: float
