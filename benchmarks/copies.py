@@ -20,8 +20,8 @@ from typing import Any
 from environment import RESULTS, environment, processor
 
 from gptmodel import files
-from gptmodel.decoding.samples import Sample
 from gptmodel.evaluation import lexicon, memorization, novelty
+from gptmodel.results.samples import Sample, Samples
 
 CHARACTERS = [200_000, 3_000_000, 10_000_000]
 HELD_OUT = 15_000
@@ -29,7 +29,7 @@ SAMPLES, LENGTH, COPIED = 9, 1000, 100
 REPEATS = 3
 
 
-def texts(sources: list[str], characters: int) -> tuple[str, str, list[Sample]]:
+def texts(sources: list[str], characters: int) -> tuple[str, str, Samples]:
     """Return a training text of so many characters, held-out text and samples."""
     text = "\n".join(Path(source).read_text(encoding="utf-8") for source in sources)
     held_out, text = text[-HELD_OUT:], text[:-HELD_OUT]
@@ -39,8 +39,8 @@ def texts(sources: list[str], characters: int) -> tuple[str, str, list[Sample]]:
         copied = (len(train) // (SAMPLES * pieces) * (number * pieces + k) for k in range(pieces))
         own = (HELD_OUT // (SAMPLES * pieces) * (number * pieces + k) for k in range(pieces))
         both = (train[a : a + COPIED] + held_out[b : b + COPIED] for a, b in zip(copied, own, strict=True))
-        samples.append(Sample("", "".join(both), 1.0, number))
-    return train, held_out, samples
+        samples.append(Sample(prompt="", text="".join(both), temperature=1.0, seed=number))
+    return train, held_out, Samples(samples=samples)
 
 
 def cpu_seconds(work: Callable[..., Any], *given: Any) -> float:
@@ -61,7 +61,7 @@ def peak_mb() -> float:
 def measure(sources: list[str], characters: int) -> dict[str, Any]:
     """Return the figures for one size."""
     train, held_out, samples = texts(sources, characters)
-    parts = [sample.text for sample in samples]
+    parts = [sample.text for sample in samples.samples]
     parts += [part.text for part in novelty.excerpts(held_out, [LENGTH] * SAMPLES)]
     runs = [run for part in parts for run in memorization.sequences(memorization.words(part), novelty.COPIED_WORDS)]
     before = peak_mb()

@@ -60,6 +60,7 @@ def train(project: Project, model: str) -> dict[str, Any]:
     network, meta = checkpoint.load(folder / "checkpoint", device)
     best = next(row for row in history if int(row["step"]) == meta.best_step)
     texts, rate = read_splits(project.root / "data" / "clean"), project.settings.evaluation.dynamic_rate
+    saved = scores.score(network, project.dataset(meta.level), texts, device, rate, meta.best_step)
     return {
         "seed": project.settings.seed,
         "wall_seconds": round(usage.seconds, 1),
@@ -68,7 +69,7 @@ def train(project: Project, model: str) -> dict[str, Any]:
         "inductor_cache": "empty",
         "final": _validation(history[-1]),
         "best": _validation(best),
-        "saved": scores.score(network, project.dataset(meta.level), texts, device, rate).metrics,
+        "saved": saved.metrics.model_dump(mode="json"),
         "training": json.loads((folder / "training.json").read_text(encoding="utf-8")),
     }
 

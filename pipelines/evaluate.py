@@ -1,9 +1,10 @@
-"""Stage evaluate@MODEL: the checkpoint and the text -> models/MODEL/evaluation (scores, surprisal, samples, novelty)."""
+"""Stage evaluate@MODEL: the checkpoint and the text -> models/MODEL/evaluation (scores, costs, samples, novelty)."""
 
 from gptmodel import files, layout, params
 from gptmodel.data.corpus import read_splits
 from gptmodel.data.dataset import Dataset
 from gptmodel.decoding import samples
+from gptmodel.decoding.sampling import Sampling
 from gptmodel.errors import one_line_errors
 from gptmodel.evaluation import contamination, novelty, scores
 from gptmodel.model import checkpoint, devices
@@ -19,10 +20,18 @@ def main() -> None:
     device = devices.pick(settings.device)
     network, meta = checkpoint.load(folder.checkpoint, device)
     data, texts = Dataset.read(layout.TOKENS / meta.level), read_splits(layout.TEXT)
+    asked = settings.samples
     contamination.check_causal(network, data.ids["train"], device)
     with outputs.tracked(meta, folder, "evaluate"):
         scored = scores.score(network, data, texts, device, settings.evaluation.dynamic_rate, meta.best_step)
-        written = samples.write_all(TorchDecoder(network), data.tokenizer, settings.samples, settings.seed)
+        written = samples.write_all(
+            TorchDecoder(network),
+            data.tokenizer,
+            asked.prompts,
+            [Sampling(temperature, asked.top_k, asked.top_p) for temperature in asked.temperatures],
+            asked.max_new_tokens,
+            settings.seed,
+        )
         new = novelty.assess(written, texts["train"], texts["test"] or texts["validation"], meta.text.language)
         with files.whole_folder(folder.evaluation) as partial:
             scored.write(partial)

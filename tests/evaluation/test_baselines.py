@@ -1,6 +1,6 @@
 import hashlib
-import json
 import math
+import subprocess
 import sys
 from pathlib import Path
 
@@ -11,9 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gptmodel.data.fitting import fit_char
-from gptmodel.evaluation.baselines import Ladder, Rung, climb, rungs
-from gptmodel.evaluation.surprisal import CharacterCosts
-from tests.support.closure import PLACES, closure, imports
+from gptmodel.evaluation.baselines import Baseline, Counted, baselines, count
+from gptmodel.evaluation.surprisal import FILE, CharacterCosts
+from gptmodel.results.corpus import SplitName
+from gptmodel.results.evaluation import Baselines, Scored
+from tests.support.datasets import in_memory
 
 TRAIN = "abracadabra"
 NAMING_NATS = math.log(1_112_064)  # one of all Unicode characters
@@ -22,16 +24,24 @@ VOCAB = 4
 ids_of = st.lists(st.integers(0, VOCAB - 1), max_size=12).map(lambda ids: np.array(ids, dtype=np.uint16))
 
 
-def cut(text: str) -> dict[str, str]:
+def cut(text: str) -> dict[SplitName, str]:
     """Four fifths to learn from, a tenth each to validate and to test."""
     first, second = len(text) * 8 // 10, len(text) * 9 // 10
     return {"train": text[:first], "validation": text[first:second], "test": text[second:]}
 
 
+def counted(train: str, validation: str, test: str, order: int) -> Counted:
+    """Fit the characters of `train`, encode and count."""
+    texts: dict[SplitName, str] = {"train": train, "validation": validation, "test": test}
+    return count(in_memory(fit_char(train, 1), texts), texts, order)
+
+
 def by_name(text: str, order: int) -> dict[str, np.ndarray]:
-    """The probability of each character of `text` on each rung of TRAIN."""
+    """The probability of each character of `text` by each baseline of TRAIN."""
     train_ids, ids = TOKENIZER.encode(TRAIN), TOKENIZER.encode(text)
-    return {rung.name: rung.probabilities(ids) for rung in rungs(train_ids, TOKENIZER.vocab_size, order)}
+    return {
+        baseline.name: baseline.probabilities(ids) for baseline in baselines(train_ids, TOKENIZER.vocab_size, order)
+    }
 
 
 def test_uniform_unigram_and_bigram_counted_by_hand() -> None:
@@ -73,116 +83,119 @@ def test_kneser_ney_of_order_3_counted_by_hand() -> None:
     by_hand = [a, b_after_a, r_after_ab, a_after_br, d_after_ra, never_after_ad]
     assert by_name("abradz", order=3)["kneser-ney-3"] == pytest.approx(by_hand)
 
-    ladder = climb(TOKENIZER, {"train": TRAIN, "validation": "abrad", "test": "abradz"}, order=3)
+    splits = counted(TRAIN, "abrad", "abradz", order=3).scores.splits
     nats = -math.log(math.prod(by_hand[:5]))
-    assert ladder.splits["validation"][-1].loss_nats == pytest.approx(nats / 5)
-    assert ladder.splits["validation"][-1].bits_per_char == pytest.approx(nats / math.log(2) / 5)
-    nats += -math.log(never_after_ad) + math.log(1_112_064)  # z also pays for its name
-    assert ladder.splits["test"][-1].loss_nats == pytest.approx(nats / 6)
+    assert splits["validation"][-1].loss_nats == pytest.approx(nats / 5)
+    assert splits["validation"][-1].bits_per_char == pytest.approx(nats / math.log(2) / 5)
+    nats += -math.log(never_after_ad) + math.log(1_112_064)  # z also costs its name
+    assert splits["test"][-1].loss_nats == pytest.approx(nats / 6)
 
 
 @settings(max_examples=40, deadline=None)
 @given(train_ids=ids_of, context=ids_of, order=st.integers(1, 5))
-def test_on_every_rung_the_probabilities_sum_to_one_and_exclude_nothing(
+def test_by_every_baseline_the_probabilities_sum_to_one_and_exclude_nothing(
     train_ids: np.ndarray, context: np.ndarray, order: int
 ) -> None:
-    climbed = list(rungs(train_ids, VOCAB, order))
-    assert [rung.order for rung in climbed] == list(range(order + 1))
-    for rung in climbed:
-        after = [rung.probabilities(np.append(context, np.uint16(token)))[-1] for token in range(VOCAB)]
+    found = list(baselines(train_ids, VOCAB, order))
+    assert [baseline.order for baseline in found] == list(range(order + 1))
+    for baseline in found:
+        after = [baseline.probabilities(np.append(context, np.uint16(token)))[-1] for token in range(VOCAB)]
         assert math.isclose(sum(after), 1)
         assert min(after) > 0
 
 
 @settings(max_examples=40, deadline=None)
 @given(train_ids=ids_of, ids=ids_of, token=st.integers(0, VOCAB - 1))
-def test_no_rung_sees_the_future(train_ids: np.ndarray, ids: np.ndarray, token: int) -> None:
-    for rung in rungs(train_ids, VOCAB, 4):
-        longer = rung.probabilities(np.append(ids, np.uint16(token)))
-        assert longer[: len(ids)] == pytest.approx(rung.probabilities(ids))
+def test_no_baseline_sees_the_future(train_ids: np.ndarray, ids: np.ndarray, token: int) -> None:
+    for baseline in baselines(train_ids, VOCAB, 4):
+        longer = baseline.probabilities(np.append(ids, np.uint16(token)))
+        assert longer[: len(ids)] == pytest.approx(baseline.probabilities(ids))
 
 
-def test_unknown_characters_pay_as_in_the_evaluation_of_networks() -> None:
+def test_unknown_characters_cost_as_in_the_evaluation_of_networks() -> None:
     ids = TOKENIZER.encode("abzéa")
-    rung = Rung("free", 0, lambda ids: np.ones(len(ids)))
-    assert rung.nats(ids, TOKENIZER.unknown_id) == pytest.approx([0, 0, NAMING_NATS, NAMING_NATS, 0])
-    assert rung.nats(ids, None).tolist() == [0] * 5
+    certain = Baseline("certain", 0, lambda ids: np.ones(len(ids)))
+    assert certain.nats(ids, TOKENIZER.unknown_id) == pytest.approx([0, 0, NAMING_NATS, NAMING_NATS, 0])
+    assert certain.nats(ids, None).tolist() == [0] * 5
 
 
-def test_the_best_rung_is_chosen_on_validation_and_not_on_test() -> None:
+def test_the_best_baseline_is_chosen_on_validation_and_not_on_test() -> None:
     noise = "".join(np.random.default_rng(0).choice(list("abc"), 300))
-    texts = {"train": "abc" * 100, "validation": "abc" * 20, "test": noise}
-    ladder = climb(fit_char("abc", 1), texts, order=4)
-    on_test = min(ladder.splits["test"], key=lambda cost: cost.bits_per_char)
-    assert on_test.name == "unigram"
-    assert ladder.best == min(ladder.splits["validation"], key=lambda cost: cost.bits_per_char).name
-    assert ladder.best == "bigram"  # one character before tells all
-    for split, [_, _, bigram, *_] in ladder.splits.items():
-        assert ladder.costs.nats[split].mean(dtype=float) == pytest.approx(bigram.loss_nats, rel=1e-6)
+    found = counted("abc" * 100, "abc" * 20, noise, order=4)
+    splits = found.scores.splits
+    assert min(splits["test"], key=lambda score: score.bits_per_char).name == "unigram"
+    assert found.scores.best == min(splits["validation"], key=lambda score: score.bits_per_char).name
+    assert found.scores.best == "bigram"  # one character before tells all
+    for split, [_, _, bigram, *_] in splits.items():
+        assert found.scores.best_on(split) == bigram
+        assert found.costs.nats[split].mean(dtype=float) == pytest.approx(bigram.loss_nats, rel=1e-6)
 
 
-def test_longer_counts_pay_on_french_and_bytes_are_those_of_utf8(french: str) -> None:
+def test_longer_counts_help_on_french_and_bytes_are_those_of_utf8(french: str) -> None:
     texts = cut(french)
-    ladder = climb(fit_char(texts["train"], 1), texts, order=5)
-    bits = [cost.bits_per_char for cost in ladder.splits["test"]]
+    scores = count(in_memory(fit_char(texts["train"], 1), texts), texts, order=5).scores.splits["test"]
+    bits = [score.bits_per_char for score in scores]
     assert bits[:4] == sorted(bits[:4], reverse=True)
     characters, size = len(texts["test"]), len(texts["test"].encode())
     assert characters < size
-    for cost in ladder.splits["test"]:
-        assert cost.bits_per_byte * size == pytest.approx(cost.bits_per_char * characters)
+    for score in scores:
+        assert score.bits_per_byte * size == pytest.approx(score.bits_per_char * characters)
 
 
-def test_the_files_hold_the_ladder(tmp_path: Path, french: str) -> None:
+def test_the_ids_are_those_that_the_stage_encode_wrote() -> None:
+    """They are not encoded again: other ids give other scores."""
+    texts: dict[SplitName, str] = {"train": TRAIN, "validation": "abra", "test": ""}
+    data = in_memory(TOKENIZER, texts)
+    data.ids["validation"][:] = 0  # <unk>
+    [uniform, *_] = count(data, texts, order=1).scores.splits["validation"]
+    assert uniform.loss_nats == pytest.approx(math.log(TOKENIZER.vocab_size) + NAMING_NATS)
+
+
+def test_the_files_hold_what_was_counted(tmp_path: Path, french: str) -> None:
     texts = cut(french)
-    ladder = climb(fit_char(texts["train"], 1), texts, order=4)
-    ladder.write(tmp_path)
-    written = json.loads((tmp_path / "ladder.json").read_text(encoding="utf-8"))
-    assert written["best"] == ladder.best
-    assert list(written["splits"]) == ["validation", "test"]
-    assert set(written["splits"]["test"][0]) == {"name", "order", "bits_per_char", "bits_per_byte", "loss_nats"}
+    found = count(in_memory(fit_char(texts["train"], 1), texts), texts, order=4)
+    found.write(tmp_path)
+    written = Baselines.read(tmp_path / "baselines.json")
+    assert written == found.scores
+    assert list(written.splits) == ["validation", "test"]
+    assert {score.kind for scores in written.splits.values() for score in scores} == {"static"}
 
-    table = pd.read_csv(tmp_path / "ladder.csv")
+    table = pd.read_csv(tmp_path / "baselines.csv")
     assert list(table) == ["name", "order", "validation_bits_per_char", "test_bits_per_char"]
-    for split in ("validation", "test"):
-        assert table["name"].tolist() == [rung["name"] for rung in written["splits"][split]]
-        bits = [rung["bits_per_char"] for rung in written["splits"][split]]
+    costs = CharacterCosts.read(tmp_path / FILE)
+    for split, scores in written.splits.items():
+        assert table["name"].tolist() == [score.name for score in scores]
+        bits = [score.bits_per_char for score in scores]
         assert table[f"{split}_bits_per_char"].tolist() == pytest.approx(bits)
-
-    costs = CharacterCosts.read(tmp_path / "surprisal.npz")
-    for split in ("validation", "test"):
-        [best] = [rung for rung in written["splits"][split] if rung["name"] == ladder.best]
         assert costs.nats[split].shape == (len(texts[split]),)
-        assert costs.nats[split].mean(dtype=float) == pytest.approx(best["loss_nats"], rel=1e-6)
+        assert costs.nats[split].mean(dtype=float) == pytest.approx(written.best_on(split).loss_nats, rel=1e-6)
         assert costs.sha256[split] == hashlib.sha256(texts[split].encode()).hexdigest()
 
 
-def names(ladder: Ladder, split: str) -> list[str]:
-    return [cost.name for cost in ladder.splits[split]]
+def names(found: Counted, split: Scored) -> list[str]:
+    return [score.name for score in found.scores.splits[split]]
 
 
 def test_a_split_without_text_is_left_out(tmp_path: Path) -> None:
-    ladder = climb(TOKENIZER, {"train": TRAIN, "validation": "abra", "test": ""}, order=2)
-    assert list(ladder.splits) == ["validation"]
-    ladder.write(tmp_path)
-    assert list(pd.read_csv(tmp_path / "ladder.csv")) == ["name", "order", "validation_bits_per_char"]
-    assert list(CharacterCosts.read(tmp_path / "surprisal.npz").nats) == ["validation"]
+    found = counted(TRAIN, "abra", "", order=2)
+    assert list(found.scores.splits) == ["validation"]
+    found.write(tmp_path)
+    assert list(pd.read_csv(tmp_path / "baselines.csv")) == ["name", "order", "validation_bits_per_char"]
+    assert list(CharacterCosts.read(tmp_path / FILE).nats) == ["validation"]
 
 
 def test_the_lowest_order_leaves_uniform_and_unigram() -> None:
-    texts = {"train": TRAIN, "validation": "abra", "test": "cad"}
-    assert names(climb(TOKENIZER, texts, order=1), "test") == ["uniform", "unigram"]
-    assert names(climb(TOKENIZER, texts, order=2), "validation") == ["uniform", "unigram", "bigram"]
+    assert names(counted(TRAIN, "abra", "cad", order=1), "test") == ["uniform", "unigram"]
+    assert names(counted(TRAIN, "abra", "cad", order=2), "validation") == ["uniform", "unigram", "bigram"]
 
 
 @pytest.mark.parametrize("train", ["a", "ab", TRAIN])
-def test_texts_shorter_than_the_order_are_charged(train: str) -> None:
-    ladder = climb(fit_char(train, 1), {"train": train, "validation": "a", "test": "ab"}, order=8)
-    assert all(math.isfinite(cost.loss_nats) for costs in ladder.splits.values() for cost in costs)
-    assert len(ladder.splits["test"]) == 9
+def test_texts_shorter_than_the_order_are_scored(train: str) -> None:
+    splits = counted(train, "a", "ab", order=8).scores.splits
+    assert all(math.isfinite(score.loss_nats) for scores in splits.values() for score in scores)
+    assert len(splits["test"]) == 9
 
 
 def test_counting_needs_no_torch() -> None:
-    members = closure(PLACES["gptmodel"] / "ladder.py")
-    packages = {name.split(".")[0] for member in members for name in imports(member)} - set(sys.stdlib_module_names)
-    assert "numpy" in packages
-    assert "torch" not in packages
+    code = "import sys; from gptmodel.evaluation import baselines; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)

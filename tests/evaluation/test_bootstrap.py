@@ -64,8 +64,8 @@ def test_pairing_removes_what_two_models_share() -> None:
 def test_the_other_way_round_is_the_same_with_the_other_sign() -> None:
     rng = np.random.default_rng(4)
     a, b = rng.exponential(1.4, (2, 5000))
-    one, other = paired(a, b), paired(b, a)
-    assert other == pytest.approx((-one.bits_per_char, -one.high, -one.low, one.certainty))
+    there, back = paired(a, b), paired(b, a)
+    assert back == pytest.approx((-there.bits_per_char, -there.high, -there.low, there.certainty))
 
 
 def test_a_difference_is_the_interval_of_the_differences_and_certain_where_that_excludes_zero() -> None:
@@ -88,12 +88,16 @@ def test_the_certainty_is_the_share_of_resamples_with_the_sign_and_ties_count_ha
     assert paired([0.0, 0.5], [1.0, 0.0]).certainty == pytest.approx(3 / 4, abs=0.03)
 
 
+def test_the_widening_is_that_of_students_t() -> None:
+    assert pytest.approx(2.262157 / 1.959964 * math.sqrt(10 / 9), abs=0.0025) == bootstrap.WIDENING
+
+
 def test_resampled_texts_are_blocks_on_a_circle_by_hand() -> None:
     text = np.arange(20.0)  # ten blocks of two neighbours: sums 1, 3, .., 37, and 19 + 0 across the end
     means = bootstrap._means(text, seed=0)
     starts = np.random.default_rng(0).integers(20, size=(bootstrap.RESAMPLES, 10))
     expected = (text[starts] + text[(starts + 1) % 20]).sum(axis=1) / 20
-    assert means == pytest.approx(9.5 + (expected - 9.5) * bootstrap._widening(10))
+    assert means == pytest.approx(9.5 + (expected - 9.5) * bootstrap.WIDENING)
 
 
 def test_the_same_text_gives_the_same_interval_whatever_its_type() -> None:

@@ -25,16 +25,16 @@ def test_each_part_adds_up_to_the_whole(level: str) -> None:
     ids = tokenizer.encode(BOOK)
     nats = costs_of(len(ids))
     parts = breakdown("test", tokenizer, ids, nats, BOOK, context=16)
-    assert parts["split"] == "test"
-    positions, classes = parts["by_position"], parts["by_class"]
-    assert sum(row["tokens"] for row in positions) == len(ids) - 1
-    assert sum(row["tokens"] * row["nats_per_token"] for row in positions) == pytest.approx(nats[1:].sum())
-    characters = [row["tokens"] * row["nats_per_token"] / math.log(2) / row["bits_per_char"] for row in positions]
+    assert parts.split == "test"
+    positions, classes = parts.by_position, parts.by_class
+    assert sum(row.tokens for row in positions) == len(ids) - 1
+    assert sum(row.tokens * row.nats_per_token for row in positions) == pytest.approx(nats[1:].sum())
+    characters = [row.tokens * row.nats_per_token / math.log(2) / row.bits_per_char for row in positions]
     assert sum(characters) == pytest.approx(len(BOOK), abs=10)  # all but the first token's
-    assert sum(row["characters"] for row in classes) == len(BOOK)
-    assert sum(row["share"] for row in classes) == pytest.approx(1)
-    assert sum(row["share_of_bits"] for row in classes) == pytest.approx(1)
-    assert sum(row["characters"] * row["bits_per_char"] for row in classes) == pytest.approx(nats.sum() / math.log(2))
+    assert sum(row.characters for row in classes) == len(BOOK)
+    assert sum(row.share for row in classes) == pytest.approx(1)
+    assert sum(row.share_of_bits for row in classes) == pytest.approx(1)
+    assert sum(row.characters * row.bits_per_char for row in classes) == pytest.approx(nats.sum() / math.log(2))
 
 
 @laws
@@ -42,15 +42,17 @@ def test_each_part_adds_up_to_the_whole(level: str) -> None:
 def test_a_token_is_filed_under_the_number_of_tokens_that_it_saw(tokens: int, context: int) -> None:
     seen = np.array([0, *((place - 1) % context + 1 for place in range(1, tokens))])
     rows = by_position(seen * 1.0, seen + 1.0, context)
-    assert rows[0]["position"] == 1
-    assert rows[-1]["to"] <= context
+    assert rows[0].first == 1
+    assert rows[-1].last <= context
     for row, following in itertools.pairwise(rows):
-        assert following["position"] == row["to"] + 1
+        assert following.first == row.last + 1
     for row in rows:
-        inside = seen[(seen >= row["position"]) & (seen <= row["to"])]
-        assert row["tokens"] == len(inside)
-        assert row["nats_per_token"] == pytest.approx(inside.mean())
-        assert row["bits_per_char"] == pytest.approx(inside.sum() / math.log(2) / (inside + 1).sum())
+        inside = seen[(seen >= row.first) & (seen <= row.last)]
+        assert row.first <= row.tokens_seen <= row.last
+        assert math.log(row.tokens_seen) == pytest.approx((math.log(row.first) + math.log(row.last)) / 2)
+        assert row.tokens == len(inside)
+        assert row.nats_per_token == pytest.approx(inside.mean())
+        assert row.bits_per_char == pytest.approx(inside.sum() / math.log(2) / (inside + 1).sum())
 
 
 def test_a_text_of_one_token_has_no_positions() -> None:
@@ -60,9 +62,9 @@ def test_a_text_of_one_token_has_no_positions() -> None:
 def test_the_bins_are_few_and_reach_the_context() -> None:
     for context in [1, 7, 64, 128, 4096]:
         rows = by_position(np.ones(2 * context + 1), np.ones(2 * context + 1), context)
-        assert rows[-1]["to"] == context
+        assert rows[-1].last == context
         assert len(rows) <= 26
-        assert all(row["to"] <= 1.5 * row["position"] for row in rows)
+        assert all(row.last <= 1.5 * row.first for row in rows)
 
 
 @laws
@@ -96,9 +98,9 @@ def test_the_classes_are_those_of_a_french_reader() -> None:
 
 def test_the_costs_of_a_class_are_its_characters_costs() -> None:
     rows = by_class("Aé a\n", math.log(2) * np.array([8.0, 3.0, 1.0, 2.0, 2.0]))
-    assert [row["class"] for row in rows] == ["letters", "capitals", "accents", "spaces", "line breaks"]
-    assert [row["bits_per_char"] for row in rows] == pytest.approx([2, 8, 3, 1, 2])
-    assert [row["share_of_bits"] for row in rows] == pytest.approx([2 / 16, 8 / 16, 3 / 16, 1 / 16, 2 / 16])
+    assert [row.name for row in rows] == ["letters", "capitals", "accents", "spaces", "line breaks"]
+    assert [row.bits_per_char for row in rows] == pytest.approx([2, 8, 3, 1, 2])
+    assert [row.share_of_bits for row in rows] == pytest.approx([2 / 16, 8 / 16, 3 / 16, 1 / 16, 2 / 16])
 
 
 @laws
@@ -106,13 +108,13 @@ def test_the_costs_of_a_class_are_its_characters_costs() -> None:
 def test_passages_lie_one_after_the_other_and_end_at_white_space(text: str) -> None:
     costs, end = costs_of(len(text)), 0
     for passage in passages(text, costs):
-        assert passage["start"] == end
-        end += len(passage["text"])
-        assert passage["text"] == text[passage["start"] : end]
-        assert 1 <= len(passage["text"]) <= 120
+        assert passage.start == end
+        end += len(passage.text)
+        assert passage.text == text[passage.start : end]
+        assert 1 <= len(passage.text) <= 120
         at_white_space = end == len(text) or text[end - 1].isspace()
-        assert at_white_space or not any(character.isspace() for character in passage["text"])
-        assert passage["bits_per_char"] == pytest.approx(costs[passage["start"] : end].mean() / math.log(2))
+        assert at_white_space or not any(character.isspace() for character in passage.text)
+        assert passage.bits_per_char == pytest.approx(costs[passage.start : end].mean() / math.log(2))
     assert len(text) - end < 60
 
 
@@ -125,7 +127,7 @@ def test_passages_are_as_long_as_they_can_be_and_a_short_rest_is_no_passage() ->
         "chat": [4],
     }
     for text, expected in lengths.items():
-        assert [len(passage["text"]) for passage in passages(text, np.ones(len(text)))] == expected
+        assert [len(passage.text) for passage in passages(text, np.ones(len(text)))] == expected
 
 
 def test_the_worst_and_the_best_passages_are_found() -> None:
@@ -134,11 +136,11 @@ def test_the_worst_and_the_best_passages_are_found() -> None:
     nats = np.ones(len(text))
     nats[500:520], nats[900:920] = 7, 0.1
     parts = breakdown("validation", tokenizer, ids, nats, text, context=64)
-    worst, best = parts["worst"], parts["best"]
+    worst, best = parts.worst, parts.best
     assert len(worst) == len(best) == 3
-    assert worst[0]["start"] <= 500 < worst[0]["start"] + len(worst[0]["text"])
-    assert best[0]["start"] <= 900 < best[0]["start"] + len(best[0]["text"])
-    bits = [passage["bits_per_char"] for passage in [*worst, *best[::-1]]]
+    assert worst[0].start <= 500 < worst[0].start + len(worst[0].text)
+    assert best[0].start <= 900 < best[0].start + len(best[0].text)
+    bits = [passage.bits_per_char for passage in [*worst, *best[::-1]]]
     assert bits == sorted(bits, reverse=True)
 
 
@@ -146,5 +148,5 @@ def test_a_short_text_is_one_passage() -> None:
     tokenizer = TOKENIZERS["word"]
     ids = tokenizer.encode("un chat")
     parts = breakdown("test", tokenizer, ids, costs_of(len(ids)), "un chat", context=64)
-    assert [passage["text"] for passage in parts["worst"]] == ["un chat"]
-    assert parts["best"] == parts["worst"]
+    assert [passage.text for passage in parts.worst] == ["un chat"]
+    assert parts.best == parts.worst

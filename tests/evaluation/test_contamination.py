@@ -1,9 +1,3 @@
-import json
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
@@ -11,29 +5,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from gptmodel.data.fitting import fit
-from gptmodel.data.tokenizer import Tokenizer
 from gptmodel.errors import UserError
 from gptmodel.evaluation import contamination
-from gptmodel.evaluation.contamination import check_causal, check_tokenizer, shared_text
-from gptmodel.model import checkpoint
+from gptmodel.evaluation.contamination import check_causal, shared_text
 from gptmodel.model.bigram import Bigram
-from gptmodel.model.gpt import GPT, Attention
+from gptmodel.model.gpt import GPT, Attention, AttentionOutput, Block
 from gptmodel.model.networks import LanguageModel
-from gptmodel.params import BigramNetwork, BpeTokenizer, CharTokenizer, Level, Tokenizers, WordTokenizer
+from gptmodel.params import BigramNetwork
 from tests.support.networks import CONFIGS, CONTEXT, GPT_KINDS, VOCAB_SIZE, build
 
 CPU = torch.device("cpu")
-ROOT = Path(__file__).parents[2]
 IDS = np.random.default_rng(2).integers(VOCAB_SIZE, size=200).astype(np.uint16)
-LEVELS: tuple[Level, ...] = ("char", "word", "bpe")
-SECTIONS = Tokenizers(
-    char=CharTokenizer(min_count=1),
-    word=WordTokenizer(vocab_size=1500, min_count=2),
-    bpe=BpeTokenizer(vocab_size=600),
-)
-TEST_TEXT = "Œdipe aperçut les samouraïs ; les samouraïs hélaient Œdipe, vingt ñandous et Œdipe ÿ dormait.\n" * 30
-TRAINED = sorted(ROOT.glob("models/*/checkpoint"))
 
 
 class Peeking(Attention):
@@ -42,8 +24,12 @@ class Peeking(Attention):
     ahead = CONTEXT
 
     def forward(
-        self, x_BTC: Tensor, rotary: tuple[Tensor, Tensor] | None, past: None, mask_B1TS: None
-    ) -> tuple[Tensor, Tensor, Tensor]:
+        self,
+        x_BTC: Tensor,
+        rotary: tuple[Tensor, Tensor] | None,
+        past: tuple[Tensor, Tensor] | None,
+        mask_B1TS: Tensor | None,
+    ) -> AttentionOutput:
         length = x_BTC.shape[1]
         seen_B1TS = torch.ones(1, 1, length, length, dtype=torch.bool).tril(self.ahead)
         return super().forward(x_BTC, rotary, past, seen_B1TS)
@@ -68,7 +54,9 @@ def peeking(kind: str, ahead: int, layers: slice) -> GPT:
     network = build(kind)
     assert isinstance(network, GPT)
     for block in list(network.blocks)[layers]:
+        assert isinstance(block, Block)
         block.attention.__class__ = Peeking
+        assert isinstance(block.attention, Peeking)
         block.attention.ahead = ahead
     return network
 
@@ -125,73 +113,6 @@ def test_the_check_draws_no_dropout_and_restores_the_mode(peeks: bool) -> None:
     assert network.training
 
 
-@pytest.mark.parametrize("level", LEVELS)
-def test_the_tokenizer_of_the_training_split_passes_also_from_disk(level: Level, french: str, tmp_path: Path) -> None:
-    fitted = fit(level, french, SECTIONS)
-    check_tokenizer(fitted, french, SECTIONS)
-    fitted.save(tmp_path / "tokenizer.json")
-    check_tokenizer(Tokenizer.load(tmp_path / "tokenizer.json"), french, SECTIONS)
-
-
-@pytest.mark.parametrize("level", LEVELS)
-@pytest.mark.parametrize("learns_train", [True, False])
-def test_a_tokenizer_that_saw_the_test_text_is_caught_and_its_tokens_named(
-    level: Level, learns_train: bool, french: str
-) -> None:
-    leaking = fit(level, french + TEST_TEXT if learns_train else TEST_TEXT, SECTIONS)
-    with pytest.raises(UserError, match=rf"the {level} tokenizer has tokens that the training split never") as caught:
-        check_tokenizer(leaking, french, SECTIONS)
-    named = {"char": "ÿ", "word": "samouraïs", "bpe": "dipe"}[level]
-    tokens = [token.decode("utf-8", "replace") for token in leaking.token_bytes]
-    assert any(named in token for token in tokens)
-    foreign = [token for token in tokens if repr(token) in str(caught.value)]
-    assert foreign
-    assert not any(token in french for token in foreign)
-
-
-@pytest.mark.parametrize("level", ["word", "bpe"])
-def test_a_tokenizer_that_saw_known_words_only_is_caught(level: Level, french: str) -> None:
-    half = french[: len(french) // 2]
-    with pytest.raises(UserError, match=f"the {level} tokenizer is not the one that the training split"):
-        check_tokenizer(fit(level, half, SECTIONS), french, SECTIONS)
-
-
-def test_other_values_are_other_tokenizers(french: str) -> None:
-    rare = SECTIONS.model_copy(update={"char": CharTokenizer(min_count=3)})
-    with pytest.raises(UserError, match="fitted on other text or with other values"):
-        check_tokenizer(fit("char", french, rare), french, SECTIONS)
-
-
-def test_the_same_tokens_merged_otherwise_are_another_tokenizer(french: str, tmp_path: Path) -> None:
-    path = tmp_path / "tokenizer.json"
-    fit("bpe", french, SECTIONS).save(path)
-    parts = json.loads(path.read_text(encoding="utf-8"))
-    parts["model"]["merges"].reverse()
-    path.write_text(json.dumps(parts), encoding="utf-8")
-    with pytest.raises(UserError, match="the bpe tokenizer is not the one"):
-        check_tokenizer(Tokenizer.load(path), french, SECTIONS)
-
-
-@pytest.mark.parametrize(("seed", "threads"), [("1", "1"), ("2", "4")])
-def test_fitting_depends_on_neither_hash_seed_nor_threads(seed: str, threads: str, french: str, tmp_path: Path) -> None:
-    code = (
-        "import pathlib, sys; from gptmodel.data.fitting import fit; from gptmodel.params import Tokenizers\n"
-        "sections, text = Tokenizers.model_validate_json(sys.argv[1]), sys.stdin.buffer.read().decode()\n"
-        "for level in sys.argv[2:]: fit(level, text, sections).save(pathlib.Path(f'{level}.json'))"
-    )
-    variables = {"PYTHONHASHSEED": seed, "RAYON_NUM_THREADS": threads, "PYTHONPATH": str(ROOT / "src")}
-    subprocess.run(
-        [sys.executable, "-c", code, SECTIONS.model_dump_json(), *LEVELS],
-        input=french.encode(),
-        env={**os.environ, **variables},
-        cwd=tmp_path,
-        check=True,
-    )
-    for level in LEVELS:
-        fit(level, french, SECTIONS).save(tmp_path / "here.json")
-        assert (tmp_path / f"{level}.json").read_bytes() == (tmp_path / "here.json").read_bytes()
-
-
 def test_shared_lines_counted_by_hand() -> None:
     line = "x" * 20 + "y" * 20
     assert shared_text(f"a{line}b", line) == 1
@@ -208,11 +129,3 @@ def test_the_shared_lines_are_those_that_a_plain_search_finds(train: str, text: 
         patch.setattr(contamination, "LONG_LINE", 3)
         found = [line in train for line in text.split("\n") if len(line) >= 3]
         assert shared_text(train, text) == (sum(found) / len(found) if found else 0)
-
-
-@pytest.mark.parametrize("folder", TRAINED, ids=lambda folder: folder.parent.name)
-def test_the_models_trained_here_see_no_future(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(contamination, "TOLERANCE", 0.0)
-    network, meta = checkpoint.load(folder)
-    ids = np.random.default_rng(0).integers(meta.vocab_size, size=network.context)
-    check_causal(network, ids, CPU)

@@ -46,8 +46,8 @@ def test_each_window_is_charged_to_weights_that_learned_the_windows_before_it_on
         with torch.no_grad():
             for tensor, before in zip(learner.parameters(), trained.parameters(), strict=True):
                 if tensor.grad is not None and tensor.grad.norm() > 0:
-                    tensor -= RATE * before.norm() * tensor.grad / tensor.grad.norm()
-                tensor += PULL * (before - tensor)
+                    tensor.sub_(RATE * before.norm() * tensor.grad / tensor.grad.norm())
+                tensor.add_(PULL * (before - tensor))
     assert dynamic_nats(network, IDS[:41], CPU, RATE) == pytest.approx(by_hand, rel=1e-5)
 
 

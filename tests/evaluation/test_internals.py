@@ -1,19 +1,15 @@
 import math
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
 
-from gptmodel import files
 from gptmodel.data import fitting
 from gptmodel.data.tokenizer import naming_nats
 from gptmodel.errors import UserError
 from gptmodel.evaluation import internals
-from gptmodel.evaluation.internals import Explanation, explain_ids
-from gptmodel.model import checkpoint, networks
+from gptmodel.evaluation.internals import Internals, read_ids
 from gptmodel.model.gpt import GPT, Attention, Block
 from gptmodel.model.loss import total_nats
 from tests.support.bundles import TEXT, chain, char_tokenizer, random_network
@@ -30,17 +26,17 @@ def gpt(kind: str) -> GPT:
     return network
 
 
-def explained(kind: str, text: str = EXCERPT) -> Explanation:
-    return internals.explain(random_network(kind, LETTERS), LETTERS, text)
+def seen(kind: str, text: str = EXCERPT) -> Internals:
+    return internals.read(random_network(kind, LETTERS), LETTERS, text)
 
 
 @torch.no_grad()
-def what_the_parts_gave(network: GPT, text: str, part: type) -> list[tuple[Tensor, ...]]:
+def what_the_parts_gave(network: GPT, text: str, part: type) -> list[Any]:
     """The outputs of every attention or every block in one forward pass, in order."""
-    given: list[tuple[Tensor, ...]] = []
+    given: list[Any] = []
 
-    def keep(_: Any, inputs: Any, outputs: tuple[Tensor, ...]) -> None:
-        given.append(outputs)
+    def keep(_: Any, inputs: Any, output: Any) -> None:
+        given.append(output)
 
     hooks = [module.register_forward_hook(keep) for module in network.modules() if isinstance(module, part)]
     network(torch.from_numpy(LETTERS.encode(text))[None])
@@ -54,18 +50,18 @@ def what_the_parts_gave(network: GPT, text: str, part: type) -> list[tuple[Tenso
 def test_the_weights_explain_what_each_layer_gave(kind: str) -> None:
     """The values mixed by the weights, through the layer's own projection, are its output: no other weights did it."""
     network = gpt(kind)
-    attention_LHTT = internals.explain(network, LETTERS, EXCERPT).attention_LHTT
+    attention_LHTT = internals.read(network, LETTERS, EXCERPT).attention_LHTT
     given = what_the_parts_gave(network, EXCERPT, Attention)
     assert attention_LHTT is not None
-    for weights_HTT, block, (y_BTC, _, v_BHTD) in zip(attention_LHTT, network.blocks, given, strict=True):
+    for weights_HTT, block, output in zip(attention_LHTT, network.blocks, given, strict=True):
         assert isinstance(block, Block)
-        mixed_TC = (weights_HTT @ v_BHTD[0]).transpose(0, 1).flatten(-2)
-        torch.testing.assert_close(block.attention.out(mixed_TC), y_BTC[0], rtol=0, atol=1e-5)
+        mixed_TC = (weights_HTT @ output.v_BHSD[0]).transpose(0, 1).flatten(-2)
+        torch.testing.assert_close(block.attention.out(mixed_TC), output.y_BTC[0], rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("kind", GPT_KINDS)
 def test_each_token_reads_itself_and_those_before_and_nothing_else(kind: str) -> None:
-    attention_LHTT = explained(kind).attention_LHTT
+    attention_LHTT = seen(kind).attention_LHTT
     assert attention_LHTT is not None
     assert attention_LHTT.shape == (2, 2, len(EXCERPT), len(EXCERPT))
     torch.testing.assert_close(attention_LHTT.sum(-1), torch.ones(2, 2, len(EXCERPT)), rtol=0, atol=1e-6)
@@ -88,7 +84,7 @@ def test_a_query_reads_more_where_its_key_agrees() -> None:
 @pytest.mark.parametrize("kind", GPT_KINDS)
 def test_the_residual_stream_grows_by_what_each_block_adds(kind: str) -> None:
     network = gpt(kind)
-    residual_LTC = internals.explain(network, LETTERS, EXCERPT).residual_LTC
+    residual_LTC = internals.read(network, LETTERS, EXCERPT).residual_LTC
     assert residual_LTC is not None
     ids_T = torch.from_numpy(LETTERS.encode(EXCERPT))
     embedding_TC = network.token_embedding(ids_T)
@@ -98,76 +94,76 @@ def test_the_residual_stream_grows_by_what_each_block_adds(kind: str) -> None:
     mixed = what_the_parts_gave(network, EXCERPT, Attention)
     for layer, block in enumerate(network.blocks):
         assert isinstance(block, Block)
-        after_attention_TC = residual_LTC[layer] + mixed[layer][0][0]
-        added_TC = mixed[layer][0][0] + block.mlp(block.mlp_norm(after_attention_TC))
+        after_attention_TC = residual_LTC[layer] + mixed[layer].y_BTC[0]
+        added_TC = mixed[layer].y_BTC[0] + block.mlp(block.mlp_norm(after_attention_TC))
         torch.testing.assert_close(residual_LTC[layer + 1] - residual_LTC[layer], added_TC, rtol=0, atol=1e-5)
     outputs = what_the_parts_gave(network, EXCERPT, Block)
-    assert torch.equal(residual_LTC[1:], torch.cat([output[0] for output in outputs]))
+    assert torch.equal(residual_LTC[1:], torch.cat([output.x_BTC for output in outputs]))
 
 
 @torch.no_grad()
 @pytest.mark.parametrize("kind", GPT_KINDS)
 def test_the_last_lens_is_the_network(kind: str) -> None:
     network = gpt(kind)
-    explanation = internals.explain(network, LETTERS, EXCERPT)
+    inside = internals.read(network, LETTERS, EXCERPT)
     logits_BTV, _ = network(torch.from_numpy(LETTERS.encode(EXCERPT))[None])
-    assert explanation.lens_LTV is not None
-    assert explanation.residual_LTC is not None
-    assert torch.equal(explanation.logits_TV, logits_BTV[0])
-    assert torch.equal(explanation.lens_LTV[-1], explanation.logits_TV)
-    for logits_TV, x_TC in zip(explanation.lens_LTV, explanation.residual_LTC, strict=True):
+    assert inside.lens_LTV is not None
+    assert inside.residual_LTC is not None
+    assert torch.equal(inside.logits_TV, logits_BTV[0])
+    assert torch.equal(inside.lens_LTV[-1], inside.logits_TV)
+    for logits_TV, x_TC in zip(inside.lens_LTV, inside.residual_LTC, strict=True):
         torch.testing.assert_close(logits_TV, network.head(network.final_norm(x_TC)), rtol=0, atol=1e-5)
-    assert not torch.allclose(explanation.lens_LTV[0], explanation.lens_LTV[-1], atol=1e-2)
+    assert not torch.allclose(inside.lens_LTV[0], inside.lens_LTV[-1], atol=1e-2)
 
 
 def test_a_bigram_has_neither_attention_nor_lens_and_reads_any_length() -> None:
     network, text = random_network("bigram", LETTERS), TEXT
     assert len(text) > CONTEXT
-    explanation = internals.explain(network, LETTERS, text)
-    assert explanation.attention_LHTT is None
-    assert explanation.residual_LTC is None
-    assert explanation.lens_LTV is None
-    assert torch.equal(explanation.logits_TV, network.state_dict()["table.weight"][LETTERS.encode(text)])
+    inside = internals.read(network, LETTERS, text)
+    assert inside.attention_LHTT is None
+    assert inside.residual_LTC is None
+    assert inside.lens_LTV is None
+    assert torch.equal(inside.logits_TV, network.state_dict()["table.weight"][LETTERS.encode(text)])
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_nats_are_those_of_the_evaluation_unknown_characters_too(kind: str) -> None:
     network, text = random_network(kind, LETTERS), "vas, Ω ?"
     ids = LETTERS.encode(text)
-    explanation = internals.explain(network, LETTERS, text)
-    paid = total_nats(network, ids, torch.device("cpu")) + naming_nats(ids, LETTERS.unknown_id).sum()
-    assert float(explanation.nats_T.sum()) == pytest.approx(paid, rel=1e-5)
-    assert float(explanation.nats_T[0]) == pytest.approx(math.log(LETTERS.vocab_size), rel=1e-6)
-    assert explanation.tokens == list(text.replace("Ω", "\N{REPLACEMENT CHARACTER}"))
+    inside = internals.read(network, LETTERS, text)
+    exact = total_nats(network, ids, torch.device("cpu")) + naming_nats(ids, LETTERS.unknown_id).sum()
+    assert float(inside.nats_T.sum()) == pytest.approx(exact, rel=1e-5)
+    assert float(inside.nats_T[0]) == pytest.approx(math.log(LETTERS.vocab_size), rel=1e-6)
+    assert inside.tokens == list(text.replace("Ω", "\N{REPLACEMENT CHARACTER}"))
 
 
 def test_the_candidates_stand_in_the_place_of_the_token() -> None:
     """A chain that recites knows each token but the first, and the candidates are those before the token was read."""
-    explanation = internals.explain(chain(LETTERS, "demanv"), LETTERS, "deman")
-    assert [candidates[0] for candidates in explanation.top(1)[1:]] == [(letter, 1.0) for letter in "eman"]
-    assert explanation.top(2)[0][1][1] == pytest.approx(1 / LETTERS.vocab_size)
-    assert explanation.following(1) == [("v", 1.0)]
-    assert explanation.nats_T[1:].tolist() == [0, 0, 0, 0]
+    inside = internals.read(chain(LETTERS, "demanv"), LETTERS, "deman")
+    assert [candidates[0] for candidates in inside.top(1)[1:]] == [(letter, 1.0) for letter in "eman"]
+    assert inside.top(2)[0][1][1] == pytest.approx(1 / LETTERS.vocab_size)
+    assert inside.following(1) == [("v", 1.0)]
+    assert inside.nats_T[1:].tolist() == [0, 0, 0, 0]
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_candidates_are_the_likeliest_and_all_of_them_are_certain(kind: str) -> None:
-    explanation = explained(kind)
-    for place, candidates in enumerate(explanation.top(LETTERS.vocab_size + 1)):
+    inside = seen(kind)
+    for place, candidates in enumerate(inside.top(LETTERS.vocab_size + 1)):
         shares = [p for _, p in candidates]
         assert shares == sorted(shares, reverse=True)
         assert sum(shares) == pytest.approx(1, abs=1e-5)
-        assert dict(candidates)[EXCERPT[place]] == pytest.approx(math.exp(-float(explanation.nats_T[place])), rel=1e-4)
-        assert explanation.top(3)[place] == candidates[:3]
+        assert dict(candidates)[EXCERPT[place]] == pytest.approx(math.exp(-float(inside.nats_T[place])), rel=1e-4)
+        assert inside.top(3)[place] == candidates[:3]
 
 
 @pytest.mark.parametrize(
     ("text", "message"), [("", "is empty"), ("a" * (CONTEXT + 1), f"has {CONTEXT + 1} tokens.*back on {CONTEXT} ")]
 )
-def test_a_text_that_cannot_be_explained_is_refused(text: str, message: str) -> None:
+def test_a_text_that_cannot_be_read_is_refused(text: str, message: str) -> None:
     with pytest.raises(UserError, match=message):
-        explained("modern", text)
-    explained("modern", "a" * CONTEXT)
+        seen("modern", text)
+    seen("modern", "a" * CONTEXT)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -177,10 +173,10 @@ def test_the_network_is_left_as_it_was(kind: str) -> None:
     for module in network.modules():
         if isinstance(module, torch.nn.Dropout):
             module.p = 0.5
-    first, second = (internals.explain(network, LETTERS, EXCERPT).logits_TV for _ in range(2))
+    first, second = (internals.read(network, LETTERS, EXCERPT).logits_TV for _ in range(2))
     assert torch.equal(first, second)
     with pytest.raises(IndexError):
-        explain_ids(network, LETTERS, np.array([LETTERS.vocab_size]))
+        read_ids(network, LETTERS, np.array([LETTERS.vocab_size]))
     assert network.training
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in network.modules())
 
@@ -190,24 +186,3 @@ def test_tokens_can_be_read_even_where_they_cut_a_character() -> None:
     shown = [internals.readable(pieces, token) for token in pieces.encode(" un é\n")]
     assert shown == [" ", "un", " ", r"\xc3", r"\xa9", "\n"]
     assert internals.readable(LETTERS, 0) == "\N{REPLACEMENT CHARACTER}"
-
-
-def test_load_gives_the_network_with_the_tokenizer_it_was_trained_with(tmp_path: Path) -> None:
-    network, path = random_network("modern", LETTERS), tmp_path / "tokens" / "char" / "tokenizer.json"
-    LETTERS.save(path)
-    meta = checkpoint.Meta(
-        variant="essai",
-        level="char",
-        network=CONFIGS["modern"],
-        vocab_size=LETTERS.vocab_size,
-        tokenizer_sha256=files.sha256(path),
-        corpus={"name": "essai"},
-        fingerprint="f" * 16,
-        seed=1,
-    )
-    checkpoint.save(tmp_path / "checkpoint", networks.weights(network), meta)
-    loaded, words = internals.load(tmp_path / "checkpoint", tmp_path / "tokens")
-    assert torch.equal(internals.explain(loaded, words, EXCERPT).logits_TV, explained("modern").logits_TV)
-    fitting.fit_char(TEXT + "Ω", min_count=1).save(path)
-    with pytest.raises(UserError, match=r"char/tokenizer.json is not the one essai was trained with"):
-        internals.load(tmp_path / "checkpoint", tmp_path / "tokens")

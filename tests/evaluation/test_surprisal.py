@@ -1,15 +1,18 @@
-import time
-import zipfile
+import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors.numpy import load_file, save_file
 
 from gptmodel.data.fitting import fit_bpe, fit_char, fit_word
 from gptmodel.errors import UserError
 from gptmodel.evaluation.surprisal import CharacterCosts, character_nats, characters_per_token, spans
+from gptmodel.results.corpus import SplitName
 
 BOOK = "Il était une fois un chat, l'ami d'un vieux meunier.\nOù vas-tu ? dit-il ; « Là-bas », répondit le chat.\n" * 3
 TOKENIZERS = {"char": fit_char(BOOK, 1), "word": fit_word(BOOK, 700, 2), "bpe": fit_bpe(BOOK, 300)}
@@ -89,60 +92,68 @@ def test_the_ids_of_another_text_are_refused(level: str) -> None:
 
 
 def costs() -> CharacterCosts:
-    texts = {"validation": "Où ?", "test": "Là."}
-    return CharacterCosts.of({split: costs_of(len(text)) for split, text in texts.items()}, texts)
+    texts: dict[SplitName, str] = {"train": "Ici !", "validation": "Où ?", "test": "Là."}
+    return CharacterCosts.of({split: costs_of(len(text)) for split, text in texts.items() if split != "train"}, texts)
 
 
 def test_costs_come_back_as_they_were_written(tmp_path: Path) -> None:
     written = costs()
-    written.write(tmp_path / "surprisal.npz")
-    read = CharacterCosts.read(tmp_path / "surprisal.npz")
+    written.write(tmp_path / "surprisal.safetensors")
+    read = CharacterCosts.read(tmp_path / "surprisal.safetensors")
     assert read.sha256 == written.sha256
     assert read.sha256["test"] == "ca3a061b0394f83c72cc0953e90545ed1e0c3a4d374511e2322d1cda300c9db2"
     assert list(read.nats) == ["validation", "test"]
     for split, values in written.nats.items():
         assert read.nats[split].dtype == np.float32
         assert (read.nats[split] == values).all()
-    with np.load(tmp_path / "surprisal.npz") as plain:  # without pickle, by numpy alone
-        assert (plain["test"] == written.nats["test"]).all()
+    plain = load_file(tmp_path / "surprisal.safetensors")  # as anyone reads it
+    assert (plain["test"] == written.nats["test"]).all()
 
 
-def test_equal_costs_give_equal_bytes_at_any_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    costs().write(tmp_path / "now.npz")
-    monkeypatch.setattr(time, "time", lambda: 2e9)
-    monkeypatch.setenv("SOURCE_DATE_EPOCH", "1900000000")
-    costs().write(tmp_path / "later.npz")
-    assert (tmp_path / "now.npz").read_bytes() == (tmp_path / "later.npz").read_bytes()
+def test_equal_costs_give_equal_bytes_in_any_process(tmp_path: Path) -> None:
+    """Each process has hash seeds of its own, and safetensors orders what it is given by them."""
+    code = (
+        "import pathlib, sys, numpy as np; from gptmodel.evaluation.surprisal import CharacterCosts\n"
+        "nats = {split: np.arange(5.0) for split in ('validation', 'test')}\n"
+        "CharacterCosts.of(nats, dict.fromkeys(nats, 'Là ?!')).write(pathlib.Path(sys.argv[1]))"
+    )
+    for name in "abcd":
+        subprocess.run([sys.executable, "-c", code, str(tmp_path / name)], check=True)
+    assert len({path.read_bytes() for path in tmp_path.iterdir()}) == 1
 
 
 def test_a_missing_or_foreign_file_is_named(tmp_path: Path) -> None:
-    path = tmp_path / "surprisal.npz"
-    with pytest.raises(UserError, match=r"surprisal\.npz does not exist: run `dvc repro`"):
+    path = tmp_path / "surprisal.safetensors"
+    with pytest.raises(UserError, match=r"surprisal\.safetensors does not exist: run `dvc repro`"):
         CharacterCosts.read(path)
-    for content in [b"", b"no archive", np.float32(1).tobytes()]:
+    for content in [b"", b"no safetensors file", np.float32(1).tobytes()]:
         path.write_bytes(content)
-        with pytest.raises(UserError, match=r"surprisal\.npz is damaged"):
+        with pytest.raises(UserError, match=r"surprisal\.safetensors is damaged"):
             CharacterCosts.read(path)
-    digest = np.array("0" * 64)
-    foreign = [
-        {},
-        {"test": np.zeros(3, np.float32)},
-        {"test": np.zeros(3), "test.sha256": digest},
-        {"test": np.zeros((3, 1), np.float32), "test.sha256": digest},
-        {"test": np.zeros(3, np.float32), "test.sha256": np.array("short")},
-        {"test": np.zeros(3, np.float32), "validation.sha256": digest},
+    digest, numbers = "0" * 64, np.zeros(3, np.float32)
+    foreign: list[tuple[dict[str, np.ndarray], object]] = [
+        ({}, {"texts": {}, "costs": digest}),
+        ({"test": numbers}, {}),
+        ({"test": np.zeros(3)}, {"texts": {"test": digest}, "costs": digest}),
+        ({"test": np.zeros((3, 1), np.float32)}, {"texts": {"test": digest}, "costs": digest}),
+        ({"test": numbers}, {"texts": {"test": "short"}, "costs": digest}),
+        ({"test": numbers}, {"texts": {"validation": digest}, "costs": digest}),
+        ({"train": numbers}, {"texts": {"train": digest}, "costs": digest}),
     ]
-    for arrays in foreign:
-        np.savez(path, **arrays)
-        with pytest.raises(UserError, match=r"surprisal\.npz does not hold the costs of characters"):
+    for arrays, hashes in foreign:
+        save_file(arrays, path, {"sha256": json.dumps(hashes)})
+        with pytest.raises(UserError, match=r"surprisal\.safetensors does not hold the costs of characters"):
             CharacterCosts.read(path)
-    np.savez(path, **{"test": np.array([object()], dtype=object)})  # a pickle
-    with pytest.raises(UserError, match=r"surprisal\.npz is damaged"):
+    save_file({"test": numbers}, path)
+    with pytest.raises(UserError, match=r"surprisal\.safetensors does not hold the costs of characters"):
+        CharacterCosts.read(path)
+    save_file({"test": numbers}, path, {"sha256": json.dumps({"texts": {"test": digest}, "costs": digest})})
+    with pytest.raises(UserError, match=r"surprisal\.safetensors is damaged \(its SHA-256 differs\)"):
         CharacterCosts.read(path)
 
 
 def test_damage_is_found_wherever_it_is(tmp_path: Path) -> None:
-    path, written = tmp_path / "surprisal.npz", costs()
+    path, written = tmp_path / "surprisal.safetensors", costs()
     written.write(path)
     whole = path.read_bytes()
     damaged = [whole[:length] for length in range(0, len(whole), 29)]
@@ -154,22 +165,31 @@ def test_damage_is_found_wherever_it_is(tmp_path: Path) -> None:
             read = CharacterCosts.read(path)
         except UserError:
             found += 1
-        else:  # a byte that nobody reads
+        else:  # a blank in the header
             assert read.sha256 == written.sha256
             assert all((read.nats[split] == written.nats[split]).all() for split in written.nats)
     assert found > len(damaged) / 2
 
 
 def test_a_write_that_fails_leaves_the_old_costs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "surprisal.npz"
+    path = tmp_path / "surprisal.safetensors"
     costs().write(path)
     before = path.read_bytes()
 
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(zipfile.ZipFile, "writestr", full)
+    monkeypatch.setattr(Path, "write_bytes", full)
     with pytest.raises(OSError, match="No space"):
         costs().write(path)
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_reading_costs_needs_no_torch(tmp_path: Path) -> None:
+    costs().write(tmp_path / "costs")
+    code = (
+        "import pathlib, sys; from gptmodel.evaluation.comparison import CharacterCosts\n"
+        "CharacterCosts.read(pathlib.Path(sys.argv[1])); assert 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code, str(tmp_path / "costs")], check=True)

@@ -4,6 +4,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from gptmodel import files
+from gptmodel.data.fitting import fit_char
 from gptmodel.errors import UserError
 from gptmodel.model import checkpoint, networks
 from gptmodel.results.training import Meta
@@ -66,3 +68,21 @@ def test_damage_is_named(tmp_path: Path) -> None:
         (folder / checkpoint.META).write_text(json.dumps({**meta, key: value}))
         with pytest.raises(UserError, match=words):
             checkpoint.load(folder)
+
+
+def test_a_network_comes_with_the_tokenizer_it_was_trained_with_or_not_at_all(tmp_path: Path) -> None:
+    path = tmp_path / "tokens" / "char" / "tokenizer.json"
+    fit_char("Où vas-tu ?", min_count=1).save(path)
+    meta = saved(tmp_path / "checkpoint").model_copy(update={"tokenizer_sha256": files.sha256(path)})
+    checkpoint.save(tmp_path / "checkpoint", networks.weights(build("modern")), meta)
+    network, tokenizer, loaded = checkpoint.load_with_tokenizer(tmp_path / "checkpoint", tmp_path / "tokens")
+    ids = torch.arange(10).unsqueeze(0)
+    assert torch.equal(network(ids)[0], build("modern")(ids)[0])
+    assert tokenizer.decode(tokenizer.encode("vas")) == "vas"
+    assert loaded.tokenizer_sha256 == meta.tokenizer_sha256
+    fit_char("Où vas-tu, Ω ?", min_count=1).save(path)
+    with pytest.raises(UserError, match=r"char/tokenizer.json is not the one modern was trained with"):
+        checkpoint.load_with_tokenizer(tmp_path / "checkpoint", tmp_path / "tokens")
+    path.unlink()
+    with pytest.raises(UserError, match=r"tokenizer.json does not exist"):
+        checkpoint.load_with_tokenizer(tmp_path / "checkpoint", tmp_path / "tokens")

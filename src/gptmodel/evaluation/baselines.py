@@ -1,16 +1,16 @@
-"""The ladder of counts that any model stands on: uniform, unigram, bigram, then Kneser-Ney of growing order.
+"""The baselines that any model is compared with: counts of characters, from uniform to Kneser-Ney of growing order.
 
-Every rung is counted over the characters of the training split and charged for every character of the other splits,
-as `gptmodel.model.loss` charges a network: one that the tokenizer does not know costs the unknown token plus a
-uniform choice among all Unicode characters. The best rung is chosen on validation, never on test. Left out on
-purpose: torch, and counts over words, whose vocabulary no character count could be compared with.
+Every baseline is counted over the characters of the training split and scores every character of the other splits, as
+`gptmodel.model.loss` scores a network: a character that the tokenizer does not know costs the unknown token plus a
+uniform choice among all Unicode characters. The best baseline is chosen on validation, never on test. All are static:
+they do not learn from the text that they score. No torch, and no counts of words: a word level's vocabulary is another.
 
 Sources: `gptmodel.evaluation.ngram` and `gptmodel.evaluation.kneser_ney` (Chen & Goodman 1999).
 """
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
 
@@ -18,16 +18,19 @@ import numpy as np
 import pandas as pd
 
 from gptmodel.arrays import Floats, Ids
-from gptmodel.data.encoding import encode_split
-from gptmodel.data.tokenizer import Tokenizer, naming_nats
+from gptmodel.data.dataset import Dataset
+from gptmodel.data.tokenizer import naming_nats
+from gptmodel.evaluation import surprisal
 from gptmodel.evaluation.kneser_ney import KneserNey
 from gptmodel.evaluation.ngram import Bigram, unigram_probabilities
 from gptmodel.evaluation.surprisal import CharacterCosts
-from gptmodel.files import write_json, write_text
+from gptmodel.files import write_text
+from gptmodel.results.corpus import SplitName
+from gptmodel.results.evaluation import SCORED, Baselines, BaselineScore, Scored
 
 
 @dataclass(frozen=True)
-class Rung:
+class Baseline:
     """One way of counting."""
 
     name: str
@@ -35,98 +38,92 @@ class Rung:
     probabilities: Callable[[Ids], Floats]  # of each token given those before it, shape (len(ids),)
 
     def nats(self, ids: Ids, unknown_id: int | None) -> Floats:
-        """Return what each character costs, shape (len(ids),); an unknown one also pays for its name."""
+        """Return what each character costs, shape (len(ids),); an unknown one also costs its name."""
         nats: Floats = -np.log(self.probabilities(ids)) + naming_nats(ids, unknown_id)
         return nats
 
-
-@dataclass(frozen=True)
-class Cost:
-    """What a rung pays for a text; `loss_nats` is nats per character."""
-
-    name: str
-    order: int
-    bits_per_char: float
-    bits_per_byte: float
-    loss_nats: float
-
-    @classmethod
-    def of(cls, rung: Rung, nats: Floats, text: str) -> "Cost":
+    def score(self, nats: Floats, text: str) -> BaselineScore:
         """Relate the costs of the characters of `text` (at least one) to its length.
 
-        >>> rung = Rung("uniform", 0, lambda ids: np.full(len(ids), 0.25))
-        >>> Cost.of(rung, rung.nats(np.array([1, 2]), unknown_id=0), "çà")
-        Cost(name='uniform', order=0, bits_per_char=2.0, bits_per_byte=1.0, loss_nats=1.3862943611198906)
+        >>> uniform = Baseline("uniform", 0, lambda ids: np.full(len(ids), 0.25))
+        >>> score = uniform.score(uniform.nats(np.array([1, 2]), unknown_id=0), "çà")
+        >>> score.bits_per_char, score.bits_per_byte, score.loss_nats
+        (2.0, 1.0, 1.3862943611198906)
         """
         total = float(nats.sum())
         bits = total / math.log(2)
-        return cls(rung.name, rung.order, bits / len(text), bits / len(text.encode()), total / len(text))
+        return BaselineScore(
+            name=self.name,
+            kind="static",
+            order=self.order,
+            bits_per_char=bits / len(text),
+            bits_per_byte=bits / len(text.encode()),
+            loss_nats=total / len(text),
+        )
 
 
 @dataclass(frozen=True)
-class Ladder:
-    """What every rung pays for each split that is not trained on and has text."""
+class Counted:
+    """The scores of all baselines, and what each character costs the best of them."""
 
-    best: str  # the name of the rung that pays least for validation
-    splits: dict[str, list[Cost]]
-    costs: CharacterCosts  # of the best rung
+    scores: Baselines
+    costs: CharacterCosts
 
     def table(self) -> pd.DataFrame:
-        """Return a row per rung: its name, its order, and its bits per character for each split."""
-        names = {"name": [cost.name for cost in self.splits["validation"]]}
-        orders = {"order": [cost.order for cost in self.splits["validation"]]}
-        bits = {
-            f"{split}_bits_per_char": [cost.bits_per_char for cost in costs] for split, costs in self.splits.items()
+        """Return a row per baseline: its name, its order, and its bits per character for each split."""
+        splits = self.scores.splits
+        columns: dict[str, list[str] | list[int] | list[float]] = {
+            "name": [score.name for score in splits["validation"]],
+            "order": [score.order for score in splits["validation"]],
         }
-        return pd.DataFrame({**names, **orders, **bits})
+        for split, scores in splits.items():
+            columns[f"{split}_bits_per_char"] = [score.bits_per_char for score in scores]
+        return pd.DataFrame(columns)
 
     def write(self, folder: Path) -> None:
-        """Write ladder.json, ladder.csv (the table) and surprisal.npz (the best rung's cost of every character)."""
-        splits = {split: [asdict(cost) for cost in costs] for split, costs in self.splits.items()}
-        write_json(folder / "ladder.json", {"best": self.best, "splits": splits})
-        write_text(folder / "ladder.csv", self.table().to_csv(index=False, lineterminator="\n"))
-        self.costs.write(folder / "surprisal.npz")
+        """Write baselines.json, baselines.csv (the table) and what each character costs the best baseline."""
+        self.scores.write(folder / "baselines.json")
+        write_text(folder / "baselines.csv", self.table().to_csv(index=False, lineterminator="\n"))
+        self.costs.write(folder / surprisal.FILE)
 
 
-def climb(tokenizer: Tokenizer, texts: Mapping[str, str], order: int) -> Ladder:
-    """Count `texts["train"]` up to n-grams of `order` characters and charge validation and, if it has text, test.
+def count(data: Dataset, texts: Mapping[SplitName, str], order: int) -> Counted:
+    """Count the training split up to n-grams of `order` characters; score validation and, if it has text, test.
 
-    `tokenizer` is the char level's; `order` is at least 1, which leaves uniform and unigram.
+    `data` is the char level's, `texts` are its texts by split; `order` 1 leaves uniform and unigram.
     """
-    charged = {split: text for split, text in texts.items() if split != "train" and text}
-    train_ids = encode_split(tokenizer, texts["train"], "train")
-    ids = {split: encode_split(tokenizer, text, split) for split, text in charged.items()}
-    splits: dict[str, list[Cost]] = {split: [] for split in charged}
-    lowest, best, best_nats = math.inf, "", dict[str, Floats]()
-    for rung in rungs(train_ids, tokenizer.vocab_size, order):
-        nats = {split: rung.nats(ids[split], tokenizer.unknown_id) for split in charged}
-        for split, text in charged.items():
-            splits[split].append(Cost.of(rung, nats[split], text))
+    scored: list[Scored] = [split for split in SCORED if len(data.ids[split])]
+    splits: dict[Scored, list[BaselineScore]] = {split: [] for split in scored}
+    lowest, best, best_nats = math.inf, "", dict[Scored, Floats]()
+    for baseline in baselines(data.ids["train"], data.tokenizer.vocab_size, order):
+        nats = {split: baseline.nats(data.ids[split], data.tokenizer.unknown_id) for split in scored}
+        for split in scored:
+            splits[split].append(baseline.score(nats[split], texts[split]))
         if splits["validation"][-1].loss_nats < lowest:
-            lowest, best, best_nats = splits["validation"][-1].loss_nats, rung.name, nats
-    return Ladder(best, splits, CharacterCosts.of(best_nats, charged))
+            lowest, best, best_nats = splits["validation"][-1].loss_nats, baseline.name, nats
+    return Counted(Baselines(best=best, splits=splits), CharacterCosts.of(best_nats, texts))
 
 
-def rungs(train_ids: Ids, vocab_size: int, order: int) -> Iterator[Rung]:
-    """Yield the rungs up to `order`, each fitted when it is asked for.
+def baselines(train_ids: Ids, vocab_size: int, order: int) -> Iterator[Baseline]:
+    """Yield the baselines up to `order`, each fitted when it is asked for.
 
-    >>> [rung.name for rung in rungs(np.array([0, 1, 0]), vocab_size=2, order=4)]
+    >>> [baseline.name for baseline in baselines(np.array([0, 1, 0]), vocab_size=2, order=4)]
     ['uniform', 'unigram', 'bigram', 'kneser-ney-3', 'kneser-ney-4']
     """
-    lowest = islice(simple(train_ids, vocab_size), order + 1)
-    return chain(lowest, kneser_ney(train_ids, vocab_size, range(3, order + 1)))
+    shortest = islice(simple(train_ids, vocab_size), order + 1)
+    return chain(shortest, kneser_ney(train_ids, vocab_size, range(3, order + 1)))
 
 
-def simple(train_ids: Ids, vocab_size: int) -> Iterator[Rung]:
-    """Yield the rungs that look at one token before or none; the bigram charges the first token by the unigram."""
-    yield Rung("uniform", 0, lambda ids: np.full(len(ids), 1 / vocab_size))
+def simple(train_ids: Ids, vocab_size: int) -> Iterator[Baseline]:
+    """Yield the baselines that look at one token before or none; the bigram scores the first token by the unigram."""
+    yield Baseline("uniform", 0, lambda ids: np.full(len(ids), 1 / vocab_size))
     single = unigram_probabilities(train_ids, vocab_size)
-    yield Rung("unigram", 1, lambda ids: single[ids])
+    yield Baseline("unigram", 1, lambda ids: single[ids])
     pairs = Bigram.fit(train_ids, vocab_size)
-    yield Rung("bigram", 2, lambda ids: np.append(single[ids[:1]], pairs.probabilities(ids[:-1], ids[1:])))
+    yield Baseline("bigram", 2, lambda ids: np.append(single[ids[:1]], pairs.probabilities(ids[:-1], ids[1:])))
 
 
-def kneser_ney(train_ids: Ids, vocab_size: int, orders: Iterable[int]) -> Iterator[Rung]:
+def kneser_ney(train_ids: Ids, vocab_size: int, orders: Iterable[int]) -> Iterator[Baseline]:
     """Yield interpolated modified Kneser-Ney at each order."""
     for order in orders:
-        yield Rung(f"kneser-ney-{order}", order, KneserNey.fit(train_ids, vocab_size, order).probabilities)
+        yield Baseline(f"kneser-ney-{order}", order, KneserNey.fit(train_ids, vocab_size, order).probabilities)

@@ -1,21 +1,12 @@
 """How sure a mean cost per character is: the circular block bootstrap over the text.
 
-A text is one sample of its author's prose, and its characters are not independent: a rare word is dear for all its
-letters, a dialogue cheap for a page. So what is drawn again is blocks of neighbouring characters, on a circle so that
+A text is one sample of its author's prose, and its characters are not independent: a rare word costs much in all its
+letters, a dialogue little for a page. So what is drawn again is blocks of neighbouring characters, on a circle so that
 every character is as likely; two models are compared over the same blocks (Politis & Romano 1992; Künsch 1989).
 
-The intervals are about text like this one. Left out on purpose: what another book or another training seed would
-change, and corrections for many comparisons.
-
-Blocks are tenths of the text, by measurement. The costs of our character models correlate over words (about 0.1 from a
-character to the next) and, ever more weakly, over pages (0.01 at a distance of 100): so little, yet it makes the
-variance of a mean up to 8 times that of independent characters. On Gaussian series with the correlations, up to a
-distance of 1000, of gpt-char's costs and of their difference from classic-char's (in 2.5 million characters of Les
-Misérables, which neither was trained on), intervals meant to be of 95 % cover the truth in 93 to
-97 % of the cases for 14,586 and 50,000 characters (in 75 to 90 % with blocks of 50), in 91 to 96 % for 5000, in 84 to
-95 % for 2000 and in 80 to 90 % for 500: those of short texts are too narrow. And a book changes: neighbouring stretches
-of that novel agree within their intervals in 86 to 89 % of the cases at 14,586 characters (in 56 to 67 % with blocks of
-50), in 67 to 83 % at 50,000.
+The intervals are about text like this one. They do not say what another book or another training seed would change, and
+they are not corrected for many comparisons. Blocks are tenths of the text: the costs of neighbouring pages correlate
+too, and shorter blocks would give intervals that are too narrow. Those of texts below some 5000 characters still are.
 """
 
 import math
@@ -28,8 +19,11 @@ from gptmodel.arrays import Floats
 
 RESAMPLES = 4000
 LEVEL = 0.95
-BLOCKS = 10  # of a text, with Student's t for so few: measured above; why few is better: Kiefer & Vogelsang 2005
-_NORMAL = 1.959964  # the normal quantile of (1 + LEVEL) / 2
+BLOCKS = 10  # of a text, with Student's t for so few; why few is better: Kiefer & Vogelsang 2005
+# How much wider an interval must be if its spread comes from ten blocks: Student's t with 9 degrees of freedom over the
+# normal quantile, times sqrt(10 / 9) for an unbiased variance: 2.262157 / 1.959964 * sqrt(10 / 9) = 1.2166.
+# This value has the t of two terms of the series 26.7.5 of Abramowitz & Stegun: recorded intervals were made with it.
+WIDENING = 1.214592580416681
 
 
 class Interval(NamedTuple):
@@ -75,7 +69,7 @@ def interval(nats: ArrayLike, seed: int = 0) -> Interval:
 
 
 def paired(a: ArrayLike, b: ArrayLike, seed: int = 0) -> Difference:
-    """Return what model `a` pays more than `b` for the same characters, both in nats (characters,).
+    """Return how much more the same characters cost model `a` than `b`; both are nats (characters,).
 
     `ValueError` for fewer than two characters or for texts of different lengths.
 
@@ -95,7 +89,7 @@ def paired(a: ArrayLike, b: ArrayLike, seed: int = 0) -> Difference:
 
 
 def _means(values: Floats, seed: int) -> Floats:
-    """Return the mean of each resampled text, (RESAMPLES,), spread by `_widening`; memory: about four copies of it."""
+    """Return the mean of each resampled text, (RESAMPLES,), spread by `WIDENING`; memory: about four copies of it."""
     characters = len(values)
     if characters < 2:
         raise ValueError(f"{characters} characters have no spread: take at least two")
@@ -106,17 +100,4 @@ def _means(values: Floats, seed: int) -> Floats:
     sums = ends[length:] - ends[:-length]
     starts = np.random.default_rng(seed).integers(characters, size=(RESAMPLES, blocks))
     spread = sums[starts].sum(axis=1) / (blocks * length)
-    return np.asarray(mean + spread * _widening(blocks), dtype=np.float64)
-
-
-def _widening(blocks: int) -> float:
-    """Return by how much an interval must grow when its spread comes from few blocks: Student's t, not the normal's.
-
-    The quantile is the series 26.7.5 of Abramowitz & Stegun; sqrt(n / (n - 1)) makes the variance of n blocks unbiased.
-
-    >>> round(_widening(10), 3)  # exact: 2.2622 / 1.9600 * sqrt(10 / 9) = 1.217
-    1.215
-    """
-    z, freedom = _NORMAL, blocks - 1
-    student = z + (z**3 + z) / (4 * freedom) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * freedom**2)
-    return student / z * math.sqrt(blocks / freedom)
+    return np.asarray(mean + spread * WIDENING, dtype=np.float64)

@@ -1,7 +1,6 @@
-"""Where a model's bits go: by place in the window, by class of character, and the passages that cost most and least.
+"""Where a model's bits go: by position in the window, by class of character, and the passages that cost most and least.
 
-Numpy only; every figure is a sum of the costs that `evaluation.token_nats` charged, so that each part adds up to the
-whole. Left out on purpose: figures, which the report draws.
+Numpy only. Every figure is a sum of the costs that `model.loss.token_nats` gives, so the parts add up to the whole.
 """
 
 import itertools
@@ -9,13 +8,13 @@ import math
 import re
 import unicodedata
 from functools import cache
-from typing import Any
 
 import numpy as np
 
 from gptmodel.arrays import Floats, Ids
 from gptmodel.data.tokenizer import Tokenizer
 from gptmodel.evaluation.surprisal import character_nats, characters_per_token
+from gptmodel.results.evaluation import Breakdown, ClassShare, Passage, PositionBin, Scored
 
 CLASSES = ("letters", "capitals", "accents", "spaces", "line breaks", "punctuation", "digits", "other")
 PASSAGE_CHARACTERS = 120  # two lines of a book
@@ -24,70 +23,72 @@ _PASSAGE = re.compile(rf".{{,{PASSAGE_CHARACTERS - 1}}}(?:\s|.\Z)|.{{1,{PASSAGE_
 _LINE_BREAKS = frozenset("\n\r\v\f\x85\u2028\u2029")
 
 
-def breakdown(
-    split: str, tokenizer: Tokenizer, ids: Ids, token_nats: Floats, text: str, context: int
-) -> dict[str, Any]:
-    """Return the content of breakdown.json for `text`, whose tokens are `ids` and cost `token_nats` (tokens,).
+def breakdown(split: Scored, tokenizer: Tokenizer, ids: Ids, token_nats: Floats, text: str, context: int) -> Breakdown:
+    """Return where the bits of `text` go; its tokens are `ids` and cost `token_nats` (tokens,).
 
-    The costs are those of windows of `context` tokens that do not overlap, with the naming of unknown characters.
+    The costs are those of windows of `context` tokens that do not overlap, with the names of unknown characters.
     `UserError` if `ids` are not those of `text`.
     """
     costs = character_nats(tokenizer, ids, token_nats, text)
-    ranked = sorted(passages(text, costs), key=lambda passage: passage["bits_per_char"])
-    return {
-        "split": split,
-        "by_position": by_position(token_nats, characters_per_token(tokenizer, ids, text), context),
-        "by_class": by_class(text, costs),
-        "worst": ranked[::-1][:EXTREMES],
-        "best": ranked[:EXTREMES],
-    }
+    ranked = sorted(passages(text, costs), key=lambda passage: passage.bits_per_char)
+    return Breakdown(
+        split=split,
+        by_position=by_position(token_nats, characters_per_token(tokenizer, ids, text), context),
+        by_class=by_class(text, costs),
+        worst=ranked[::-1][:EXTREMES],
+        best=ranked[:EXTREMES],
+    )
 
 
-def by_position(token_nats: Floats, characters: Floats, context: int) -> list[dict[str, float]]:
+def by_position(token_nats: Floats, characters: Floats, context: int) -> list[PositionBin]:
     """Return the mean cost by the number of tokens that the prediction saw, 1 to `context`; `characters` is (tokens,).
 
     The first token of the text, which saw none, is left out. The bins grow, two for each doubling of the context (1, 2,
     3, 4, 5-6, 7-8, 9-12, 13-16, ..), since another token brings the less the more there are.
 
-    >>> [row["nats_per_token"] for row in by_position(np.array([9, 4, 2, 6, 2]), np.ones(5), context=2)]
+    >>> [bin.nats_per_token for bin in by_position(np.array([9, 4, 2, 6, 2]), np.ones(5), context=2)]
     [5.0, 2.0]
     """
     seen = np.arange(len(token_nats) - 1) % context + 1
     ends = _ends(context)
     number = np.searchsorted(ends, seen)
-    tokens, nats, length = (
-        np.bincount(number, weights, minlength=len(ends)) for weights in (None, token_nats[1:], characters[1:])
-    )
-    return [
-        {
-            "position": ends[place - 1] + 1 if place else 1,
-            "to": ends[place],
-            "tokens": int(tokens[place]),
-            "nats_per_token": float(nats[place] / tokens[place]),
-            "bits_per_char": float(nats[place] / math.log(2) / length[place]),
-        }
-        for place in np.flatnonzero(tokens)
-    ]
+    tokens = np.bincount(number, minlength=len(ends))
+    nats = np.bincount(number, token_nats[1:], minlength=len(ends))
+    length = np.bincount(number, characters[1:], minlength=len(ends))
+    bins = []
+    for k in np.flatnonzero(tokens):
+        first = ends[k - 1] + 1 if k else 1
+        bins.append(
+            PositionBin(
+                first=first,
+                last=ends[k],
+                tokens_seen=math.sqrt(first * ends[k]),
+                tokens=int(tokens[k]),
+                nats_per_token=float(nats[k] / tokens[k]),
+                bits_per_char=float(nats[k] / math.log(2) / length[k]),
+            )
+        )
+    return bins
 
 
-def by_class(text: str, costs: Floats) -> list[dict[str, Any]]:
+def by_class(text: str, costs: Floats) -> list[ClassShare]:
     """Return what each class of characters costs, classes without characters left out; `costs` is (characters,) nats.
 
-    >>> [(part["class"], part["share_of_bits"]) for part in by_class("Été", np.array([6.0, 1.0, 1.0]))]
+    >>> [(part.name, part.share_of_bits) for part in by_class("Été", np.array([6.0, 1.0, 1.0]))]
     [('letters', 0.125), ('capitals', 0.75), ('accents', 0.125)]
     """
     number = np.array([CLASSES.index(character_class(character)) for character in text])
     characters = np.bincount(number, minlength=len(CLASSES))
     nats = np.bincount(number, costs, minlength=len(CLASSES))
     return [
-        {
-            "class": CLASSES[place],
-            "characters": int(characters[place]),
-            "share": float(characters[place] / len(text)),
-            "bits_per_char": float(nats[place] / math.log(2) / characters[place]),
-            "share_of_bits": float(nats[place] / costs.sum()),
-        }
-        for place in np.flatnonzero(characters)
+        ClassShare(
+            name=CLASSES[k],
+            characters=int(characters[k]),
+            share=float(characters[k] / len(text)),
+            bits_per_char=float(nats[k] / math.log(2) / characters[k]),
+            share_of_bits=float(nats[k] / costs.sum()),
+        )
+        for k in np.flatnonzero(characters)
     ]
 
 
@@ -117,7 +118,7 @@ def character_class(character: str) -> str:
             return "other"
 
 
-def passages(text: str, costs: Floats) -> list[dict[str, Any]]:
+def passages(text: str, costs: Floats) -> list[Passage]:
     """Cut `text` into passages of at most 120 characters that end at white space; `costs` is (characters,) nats.
 
     A word that is longer is cut. A rest of less than half a passage at the end is left out, if it is not all there is.
@@ -126,13 +127,13 @@ def passages(text: str, costs: Floats) -> list[dict[str, Any]]:
     if len(cut) > 1 and cut[-1][1] - cut[-1][0] < PASSAGE_CHARACTERS // 2:
         del cut[-1]
     return [
-        {"start": start, "text": text[start:end], "bits_per_char": float(costs[start:end].mean() / math.log(2))}
+        Passage(start=start, text=text[start:end], bits_per_char=float(costs[start:end].mean() / math.log(2)))
         for start, end in cut
     ]
 
 
 def _ends(context: int) -> list[int]:
-    """Return the last place of each bin.
+    """Return the last number of tokens of each bin.
 
     >>> _ends(16), _ends(20)
     ([1, 2, 3, 4, 6, 8, 12, 16], [1, 2, 3, 4, 6, 8, 12, 16, 20])

@@ -1,37 +1,29 @@
-"""How a figure can be too good to be true: a network that sees the future, a tokenizer that saw the test text, test
-text that stands in the training text.
+"""How a figure can be too good to be true: a network that sees the future, test text that stands in the training text.
 
-The first two are errors; the third is a figure, because a book may repeat itself. Left out on purpose: near copies.
+The first is an error; the second is a figure, because a book may repeat itself. Near copies are not looked for. That
+the tokenizer knows the training text alone is a law of the encode stage (`data.fitting.check_fit`).
 
 Sources: google-deepmind/nanodo `model_test.py` (a changed token changes no earlier logit); Lee et al. 2022
 (arXiv:2107.06499) for text that stands in both splits.
 """
 
-import tempfile
-from pathlib import Path
-from typing import cast
-
 import numpy as np
 import torch
 
 from gptmodel.arrays import Ids
-from gptmodel.data.fitting import fit
-from gptmodel.data.tokenizer import Tokenizer
 from gptmodel.errors import UserError
 from gptmodel.model.networks import LanguageModel
-from gptmodel.params import Level, Tokenizers
 
-PLACES = 8  # of a window from which on the tokens are changed
-# Nats. What is masked is multiplied by an exact 0, so on a CPU the difference was 0 for every model measured; a device
-# may sum in another order (float32 keeps 2e-6 of a logit of 20). No leak below it is worth more than twice as much.
+POSITIONS = 8  # of a window from which on the tokens are changed
+# Nats. What is masked is multiplied by an exact 0, so a CPU gives no difference at all; a device may sum in another
+# order. A leak below the tolerance changes a log-probability by at most twice as much.
 TOLERANCE = 1e-4
 LONG_LINE = 40  # characters: shorter lines repeat by chance ("— Oui, monsieur !")
-NAMED = 5  # tokens in a message
 
 
 @torch.inference_mode()
 def check_causal(network: LanguageModel, ids: Ids, device: torch.device) -> None:
-    """Change the tokens from some place on, for several places, and see that no logit before that place changes.
+    """Change the tokens from some position on, for several positions, and see that no logit before it changes.
 
     `ids` (1-D) is any text; its first window is looked at, and less than two tokens tell nothing. The network's mode
     is restored.
@@ -48,44 +40,16 @@ def check_causal(network: LanguageModel, ids: Ids, device: torch.device) -> None
     try:
         logits_TV = network(tokens_T[None])[0][0]
         others_T = (tokens_T + 1 + torch.arange(length, device=device) % (vocab_size - 1)) % vocab_size
-        for place in sorted({int(place) for place in np.linspace(1, length - 1, PLACES)}):
-            changed_T = torch.cat((tokens_T[:place], others_T[place:]))
-            moved = float((network(changed_T[None])[0][0, :place] - logits_TV[:place]).abs().max())
+        for position in sorted({int(position) for position in np.linspace(1, length - 1, POSITIONS)}):
+            changed_T = torch.cat((tokens_T[:position], others_T[position:]))
+            moved = float((network(changed_T[None])[0][0, :position] - logits_TV[:position]).abs().max())
             if not moved <= TOLERANCE:  # NaN is no proof either
                 raise UserError(
-                    f"the network sees the future: with other tokens from place {place} of a window on, logits before "
-                    f"it change by {moved:.2g}, so its figures mean nothing; make it causal and train it again"
+                    f"the network sees the future: with other tokens from position {position} of a window on, logits "
+                    f"before it change by {moved:.2g}, so its figures mean nothing; make it causal and train it again"
                 )
     finally:
         network.train(training)
-
-
-def check_tokenizer(tokenizer: Tokenizer, train_text: str, sections: Tokenizers) -> None:
-    """See that `tokenizer` is, byte for byte, the one that the training split alone gives.
-
-    `sections` is `tokenizers:` of params.yaml. Fitting is deterministic at every level.
-
-    Raises:
-        UserError: it differs; names the tokens, if any, that the training split never holds.
-    """
-    fitted = fit(cast(Level, tokenizer.level), train_text, sections)
-    if _content(fitted) == _content(tokenizer):
-        return
-    train_bytes = train_text.encode()
-    own = set(fitted.token_bytes)
-    foreign = [token for token in tokenizer.token_bytes if token not in own and token not in train_bytes]
-    remedy = "run `dvc repro` from encode on"
-    if foreign:
-        named = ", ".join(repr(token.decode("utf-8", "replace")) for token in foreign[:NAMED])
-        more = f" and {len(foreign) - NAMED} more" if len(foreign) > NAMED else ""
-        raise UserError(
-            f"the {tokenizer.level} tokenizer has tokens that the training split never holds ({named}{more}): "
-            f"it was fitted on text that it must not know; {remedy}"
-        )
-    raise UserError(
-        f"the {tokenizer.level} tokenizer is not the one that the training split and params.yaml give: it was fitted "
-        f"on other text or with other values; {remedy}"
-    )
 
 
 def shared_text(train_text: str, text: str) -> float:
@@ -101,11 +65,3 @@ def shared_text(train_text: str, text: str) -> float:
     found = beginnings.intersection(windows)  # one pass over training; few lines are then looked for in full
     shared = sum(line[:LONG_LINE] in found and line in train_text for line in lines)
     return shared / len(lines) if lines else 0.0
-
-
-def _content(tokenizer: Tokenizer) -> bytes:
-    """Return the bytes that the tokenizer is saved as."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "tokenizer.json"
-        tokenizer.save(path)
-        return path.read_bytes()

@@ -1,43 +1,39 @@
-"""What a network does inside while it reads a text: attention, the residual stream, and what each layer would say.
+"""What a network does inside while it reads a text: attention, the residual stream, and what each layer would predict.
 
 The network runs as it is; torch's forward hooks watch its own parts, so there is no second copy of it. Attention
 weights, which a fast kernel never stores, are computed again from the keys that a layer returns and the queries that
-its own projection gives. Left out on purpose: how much each token matters for a prediction. Attention shows where a
-head reads, which is not the same (Jain & Wallace 2019, arXiv:1902.10186).
+its own projection gives. Attention shows where a head reads; how much each token matters for a prediction is another
+question (Jain & Wallace 2019, arXiv:1902.10186).
 
 Sources: Vaswani et al. 2017 (arXiv:1706.03762), equation 1 and figure 2, for attention; Elhage et al. 2021, "A
 mathematical framework for transformer circuits", for the residual stream; nostalgebraist 2020, "interpreting GPT: the
 logit lens".
 
 Shape suffixes: B batch (here 1), T tokens, V vocabulary, C n_embd, L layers, H heads, D head size. `residual_LTC` and
-`lens_LTV` have L + 1 places on their first axis: the embedding, then each block.
+`lens_LTV` have L + 1 entries on their first axis: the embedding, then each block.
 """
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
 from torch import Tensor
 
-from gptmodel import files
+from gptmodel.arrays import Ids
 from gptmodel.data.tokenizer import Tokenizer, naming_nats
 from gptmodel.errors import UserError
-from gptmodel.model import checkpoint
-from gptmodel.model.gpt import GPT, Attention, Block, attend, rotate
+from gptmodel.model.gpt import GPT, Attention, AttentionOutput, Block, BlockOutput, attend, rotate
 from gptmodel.model.networks import LanguageModel
-
-Candidate = tuple[str, float]  # a token as people read it, and its probability
+from gptmodel.results.evaluation import Candidate
 
 
 @dataclass(frozen=True)
-class Explanation:
-    """One text as a network reads it; tensors are fp32 on the CPU.
+class Internals:
+    """What a network does with one text; tensors are fp32 on the CPU.
 
     A bigram looks at the last token only: it has no attention and no layers, and `attention_LHTT`, `residual_LTC` and
     `lens_LTV` are None.
@@ -66,7 +62,7 @@ class Explanation:
         return costs(self.tokenizer, self.expected_TV, self.ids_T)
 
     def top(self, k: int) -> list[list[Candidate]]:
-        """Return, in the place of each token, the `k` candidates that were likeliest there."""
+        """Return, for each token, the `k` candidates that were likeliest in its place."""
         return likeliest(self.tokenizer, self.expected_TV, k)
 
     def following(self, k: int) -> list[Candidate]:
@@ -74,54 +70,41 @@ class Explanation:
         return likeliest(self.tokenizer, self.logits_TV[-1:], k)[0]
 
 
-def load(folder: Path, tokens: Path) -> tuple[LanguageModel, Tokenizer]:
-    """Return the network of a checkpoint folder (models/NAME/checkpoint) in evaluation mode, and its tokenizer.
-
-    `tokens` is the folder of the encode stage (data/tokens). `UserError` if something is missing, damaged, or not what
-    the network was trained with.
-    """
-    network, meta = checkpoint.load(folder)
-    path = tokens / meta.level / "tokenizer.json"
-    tokenizer = Tokenizer.load(path)
-    if files.sha256(path) != meta.tokenizer_sha256:
-        raise UserError(f"{path} is not the one {meta.variant} was trained with: run `dvc repro`")
-    return network, tokenizer
-
-
-def explain(network: LanguageModel, tokenizer: Tokenizer, text: str) -> Explanation:
+def read(network: LanguageModel, tokenizer: Tokenizer, text: str) -> Internals:
     """Return what `network` does with `text`; `UserError` if the text is empty or longer than the context.
 
-    >>> from gptmodel import networks, params
+    >>> from gptmodel import params
     >>> from gptmodel.data.fitting import fit_char
+    >>> from gptmodel.model import networks
     >>> letters = fit_char("papa", min_count=1)  # <unk>, a, p
     >>> network = networks.build(params.BigramNetwork(network="bigram", context=8), letters.vocab_size)
-    >>> explanation = explain(network, letters, "pa")  # before training, each of the three costs ln 3
-    >>> explanation.tokens, explanation.nats_T
+    >>> internals = read(network, letters, "pa")  # before training, each of the three costs ln 3
+    >>> internals.tokens, internals.nats_T
     (['p', 'a'], tensor([1.0986, 1.0986]))
     """
     if not text:
-        raise UserError("the text to explain is empty: give at least one character")
-    return explain_ids(network, tokenizer, tokenizer.encode(text))
+        raise UserError("the text to read is empty: give at least one character")
+    return read_ids(network, tokenizer, tokenizer.encode(text))
 
 
 @torch.no_grad()
-def explain_ids(network: LanguageModel, tokenizer: Tokenizer, ids: NDArray[np.integer[Any]]) -> Explanation:
+def read_ids(network: LanguageModel, tokenizer: Tokenizer, ids: Ids) -> Internals:
     """Return what `network` does with tokens, shape (T,), T at least 1; `UserError` if they exceed its context."""
     if isinstance(network, GPT) and len(ids) > network.context:
         raise UserError(
-            f"the text to explain has {len(ids)} tokens, but this network looks back on {network.context} at most: "
+            f"the text to read has {len(ids)} tokens, but this network looks back on {network.context} at most: "
             f"give a shorter text"
         )
     ids_T = torch.from_numpy(ids.astype(np.int64))
     ids_BT = ids_T.to(next(network.parameters()).device)[None]
     with evaluating(network):
         if not isinstance(network, GPT):
-            return Explanation(tokenizer, ids_T, _plain(network(ids_BT)[0])[0], None, None, None)
+            return Internals(tokenizer, ids_T, _plain(network(ids_BT)[0])[0], None, None, None)
         with _watching(network) as (attention, residual):
             logits_BTV, _ = network(ids_BT)
         lens = [network.head(network.final_norm(x_BTC)) for x_BTC in residual]
     stacks = [_plain(torch.cat(parts)) for parts in (attention, residual, lens)]
-    return Explanation(tokenizer, ids_T, _plain(logits_BTV)[0], *stacks)
+    return Internals(tokenizer, ids_T, _plain(logits_BTV)[0], *stacks)
 
 
 @contextmanager
@@ -130,15 +113,22 @@ def _watching(network: GPT) -> Iterator[tuple[list[Tensor], list[Tensor]]]:
     attention: list[Tensor] = []
     residual: list[Tensor] = []
 
-    def after_attention(layer: Any, inputs: tuple[Any, ...], outputs: tuple[Tensor, ...]) -> None:
-        attention.append(attention_weights(layer, inputs[0], inputs[1], outputs[1]))
+    def before_blocks(_: Any, inputs: tuple[Any, ...]) -> None:
+        residual.append(inputs[0])
 
-    hooks = [network.blocks[0].register_forward_pre_hook(lambda _, inputs: residual.append(inputs[0]))]
+    def after_block(_: Any, __: Any, output: BlockOutput) -> None:
+        residual.append(output.x_BTC)
+
+    def after_attention(layer: Any, inputs: tuple[Any, ...], output: AttentionOutput) -> None:
+        x_BTC, rotary, *_ = inputs
+        attention.append(attention_weights(layer, x_BTC, rotary, output.k_BHSD))
+
+    hooks = [network.blocks[0].register_forward_pre_hook(before_blocks)]
     for part in network.modules():
         if isinstance(part, Attention):
             hooks.append(part.register_forward_hook(after_attention))
         elif isinstance(part, Block):
-            hooks.append(part.register_forward_hook(lambda _, inputs, outputs: residual.append(outputs[0])))
+            hooks.append(part.register_forward_hook(after_block))
     try:
         yield attention, residual
     finally:
@@ -188,15 +178,17 @@ def readable(tokenizer: Tokenizer, token: int) -> str:
 
 def likeliest(tokenizer: Tokenizer, logits_TV: Tensor, k: int) -> list[list[Candidate]]:
     """Return the `k` tokens of highest probability for each row of logits, likeliest first, equals in order of ids."""
-    shares, ids = logits_TV.softmax(-1).sort(descending=True, stable=True)
-    rows = zip(ids[:, :k].tolist(), shares[:, :k].tolist(), strict=True)
-    return [[(readable(tokenizer, token), p) for token, p in zip(*row, strict=True)] for row in rows]
+    shares_TV, ids_TV = logits_TV.softmax(-1).sort(descending=True, stable=True)
+    return [
+        [(readable(tokenizer, token), share) for token, share in zip(tokens, shares, strict=True)]
+        for tokens, shares in zip(ids_TV[:, :k].tolist(), shares_TV[:, :k].tolist(), strict=True)
+    ]
 
 
 def costs(tokenizer: Tokenizer, expected_TV: Tensor, ids_T: Tensor) -> Tensor:
     """Return what each of `ids_T` costs under the logits it was met with, in nats (T,).
 
-    As in `evaluation`: a character that the tokenizer does not know also pays for its name.
+    As in `model.loss`: a character that the tokenizer does not know also costs its name.
     """
     naming_T = torch.from_numpy(naming_nats(ids_T.numpy(), tokenizer.unknown_id)).float()
     return F.cross_entropy(expected_TV, ids_T, reduction="none") + naming_T

@@ -1,9 +1,8 @@
-"""Interpolated modified Kneser-Ney of any order: the best that counting alone does, and a stern floor for networks.
+"""Interpolated modified Kneser-Ney of any order: the best that counting alone does, and a strong baseline.
 
 Every distinct n-gram gets a number of its own, its rank among those of its length; the n-gram one token longer is
 found under the key number * vocab_size + token. So keys stay small at any order (below training tokens * vocabulary),
-and memory grows with the number of distinct n-grams. Left out on purpose: pruning, files, the start of a text as a
-token of its own.
+and memory grows with the number of distinct n-grams. The start of a text is no token of its own.
 
 Source: Chen & Goodman 1999, "An empirical study of smoothing techniques for language modeling", section 3.
 """
@@ -19,7 +18,7 @@ from gptmodel.arrays import Floats, Ids, Ints
 def kneser_ney_nats(train_ids: Ids, ids: Ids, vocab_size: int, order: int) -> float:
     """Return the total nats of `ids` under the counts of `train_ids`, predicted from up to `order - 1` tokens before.
 
-    Every token is charged: the first ones are predicted from the tokens that exist, the first of all from none.
+    Every token is scored: the first ones are predicted from the tokens that exist, the first of all from none.
     """
     return float((-np.log(KneserNey.fit(train_ids, vocab_size, order).probabilities(ids))).sum())
 

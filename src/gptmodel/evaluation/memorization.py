@@ -2,11 +2,9 @@
 
 The texts that are asked about are short (samples, an excerpt), the training text is long. So the short ones become a
 suffix automaton, and the training text streams past it once: time is linear in both, whatever they repeat, memory
-grows with the short texts only, and all positions are in characters. For 10 million characters the stream takes 3 s
-(benchmarks/results/copies.json); a suffix array of them, built in C (pydivsufsort 0.0.20), 0.7 s before any question
-is answered: too little gained for a dependency.
+grows with the short texts only, and all positions are in characters. Near copies, which differ in a letter, are not
+found; `in_training` forgives capitals and punctuation.
 
-Left out on purpose: near copies, which differ in a letter; `in_training` forgives capitals and punctuation.
 Sources: Blumer et al. (1985), "The smallest automaton recognizing the subwords of a text"; the 8-word sequences follow
 Radford et al. (2019), "Language Models are Unsupervised Multitask Learners", section 4.
 """
@@ -18,10 +16,7 @@ from dataclasses import dataclass
 from itertools import chain, zip_longest
 from typing import NamedTuple
 
-# Shortest copy worth showing. Of the 300-character excerpts of held-out text (the default text, other novels of Hugo
-# and Verne, Shakespeare) beside 0.2 to 3.8 million characters of training text, 99 in 100 share at most 36 characters
-# with it and 1 in 200 shares 40; more than 51 only where the author quotes his own letters (61 and 72).
-SHORTEST_COPY = 40
+SHORTEST_COPY = 40  # characters: of 200 excerpts of held-out text, one shares as many with its training text
 _WORD = re.compile(r"\w(?:\S*\w)?")
 
 Run = tuple[str, ...]  # consecutive words
@@ -81,7 +76,10 @@ def longest_ending(texts: Sequence[str], train: str) -> list[list[int]]:
 def _automaton(symbols: Iterable[Hashable]) -> _Automaton:
     """Build the automaton of `symbols`, one at a time."""
     after: list[dict[Hashable, int]] = [{}]
-    shorter, length, path, last = [-1], [0], list[int](), 0
+    shorter = [-1]
+    length = [0]
+    path: list[int] = []
+    last = 0
     for symbol in symbols:
         new, state = len(length), last
         after.append({})

@@ -1,8 +1,8 @@
-"""Count models over token ids: the honest floors that a trained network must beat.
+"""Models that count tokens and pairs of tokens: the baselines that a trained network must beat.
 
-They charge every token of a text, never give probability 0, and their probabilities sum to one over the vocabulary.
-Memory grows with the number of distinct pairs, not with the square of the vocabulary. Left out on purpose: longer
-contexts and discounts by count; gptmodel.evaluation.kneser_ney has both.
+They score every token of a text, never give probability 0, and their probabilities sum to one over the vocabulary.
+Memory grows with the number of distinct pairs, not with the square of the vocabulary. Longer contexts and discounts by
+count are in `kneser_ney`.
 
 Sources: Chen & Goodman 1999, "An empirical study of smoothing techniques for language modeling", section 2.7
 (Kneser-Ney); Ney, Essen & Kneser 1994 (the discount).
@@ -23,19 +23,12 @@ def unigram_nats(train_ids: Ids, ids: Ids, vocab_size: int) -> float:
     >>> round(unigram_nats(np.array([0, 0, 1]), np.array([0]), vocab_size=3), 4)  # -log((2 + 1) / (3 + 3))
     0.6931
     """
-    return float(-np.log(unigram_probabilities(train_ids, vocab_size))[ids].sum())
+    return Counts.fit(train_ids, vocab_size).unigram_nats(ids)
 
 
 def bigram_nats(train_ids: Ids, ids: Ids, vocab_size: int) -> float:
-    """Return the total nats of `ids` under interpolated Kneser-Ney; the first token is charged by the unigram.
-
-    Kneser-Ney rather than add-one: at word level nearly all of the V x V pairs are unseen, and add-one would give them
-    most of the probability. On 65 characters the two agree within 0.003 nats.
-    """
-    if len(ids) == 0:
-        return 0.0
-    first = unigram_nats(train_ids, ids[:1], vocab_size)
-    return first - float(np.log(Bigram.fit(train_ids, vocab_size).probabilities(ids[:-1], ids[1:])).sum())
+    """Return the total nats of `ids` under interpolated Kneser-Ney over pairs (see `Counts.bigram_nats`)."""
+    return Counts.fit(train_ids, vocab_size).bigram_nats(ids)
 
 
 def unigram_probabilities(train_ids: Ids, vocab_size: int) -> Floats:
@@ -94,6 +87,34 @@ class Bigram:
         totals, freed = self.totals[previous], self.discount * self.kinds[previous]
         seen = (np.maximum(counts - self.discount, 0.0) + freed * base) / np.maximum(totals, 1)
         return np.where(totals > 0, seen, base)
+
+
+@dataclass(frozen=True)
+class Counts:
+    """What one training text says about any text of the same vocabulary."""
+
+    unigram: Floats  # (vocab_size,) probabilities
+    bigram: Bigram
+
+    @classmethod
+    def fit(cls, train_ids: Ids, vocab_size: int) -> "Counts":
+        """Count the tokens and the pairs of `train_ids`."""
+        return cls(unigram_probabilities(train_ids, vocab_size), Bigram.fit(train_ids, vocab_size))
+
+    def unigram_nats(self, ids: Ids) -> float:
+        """Return the total nats of `ids` by the frequency of each token."""
+        return float(-np.log(self.unigram)[ids].sum())
+
+    def bigram_nats(self, ids: Ids) -> float:
+        """Return the total nats of `ids` by the token before each; the first token is scored by the unigram.
+
+        Kneser-Ney rather than add-one: at word level nearly all of the V x V pairs are unseen, and add-one would give
+        them most of the probability.
+        """
+        if len(ids) == 0:
+            return 0.0
+        first = self.unigram_nats(ids[:1])
+        return first - float(np.log(self.bigram.probabilities(ids[:-1], ids[1:])).sum())
 
 
 def _pair_keys(previous: Ids, following: Ids, vocab_size: int) -> NDArray[np.int64]:

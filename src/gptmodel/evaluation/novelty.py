@@ -1,4 +1,4 @@
-"""Is it French? Is it new? What a model wrote, beside text that its author wrote and it has never seen.
+"""Is it French? Is it new? What a model wrote, beside text by the same author that the model has never seen.
 
 A figure of a sample says little alone: short texts repeat less, and every author repeats his own phrases. So the same
 figures are taken of held-out excerpts, one for each sample, as long as it and spread evenly over the held-out text
@@ -6,27 +6,26 @@ figures are taken of held-out excerpts, one for each sample, as long as it and s
 
 Only what the model continued counts: the prompt is not looked at, and a copy starts with the first character after it
 at the earliest. What stands before an excerpt is treated like a prompt. Words that may be cut at either end are left
-out, except from the copied characters.
+out, except from the copied characters. Whether the text makes sense is not judged: that needs a reader.
 
-Left out on purpose: whether the text makes sense; judging needs a reader.
 Sources: McCoy et al. (2023), "How Much Do Language Models Copy From Their Training Data?" (novelty beside held-out
 text); Welleck et al. (2020), "Neural Text Generation With Unlikelihood Training" (repetition).
 """
 
 import re
-from dataclasses import astuple, dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import chain
-from typing import Any
 
-from gptmodel.decoding.samples import Sample
 from gptmodel.evaluation import lexicon, memorization
+from gptmodel.results.evaluation import Copy, Novelty, NoveltyFigures, SampleNovelty
+from gptmodel.results.samples import Samples
 
-COPIED_WORDS = 8  # a sequence as long as this is hardly met twice: see copies
+COPIED_WORDS = 8  # a sequence as long as this is hardly met twice: see memorization
 REPEATED_WORDS = 4
-# A person is warned of what is so many times what held-out text does, and so much above it as authors hardly ever are:
-# of 23,600 excerpts of nine books (Hugo, Verne, Shakespeare), 300 or 900 characters long, 1 in 1,500 repeats more than
-# 10 % of its 4-word sequences; of 400 groups of nine such excerpts none shares more than 2 % of its 8-word sequences
-# with the other volumes or the rest of its book.
+# A person is warned of a share that is so many times that of held-out text, and so much above it as authors hardly
+# ever are: in nine books (Hugo, Verne, Shakespeare) 1 excerpt in 1,500 repeats more, and no group of excerpts shares
+# more with the rest of its book.
 CLEARLY = 1.5
 REPEATED_MORE = 0.10
 COPIED_MORE = 0.02
@@ -62,56 +61,57 @@ class Counts:
     in_lexicon: int
     known: int
     distinct: int
-    runs: int  # sequences of REPEATED_WORDS
+    runs: int  # sequences of REPEATED_WORDS words
     repeated: int
-    sequences: int  # of COPIED_WORDS
+    sequences: int  # of COPIED_WORDS words
     copied: int
 
-    def figures(self, lexicon_exists: bool) -> dict[str, Any]:
-        """Return the FIGURES for novelty.json; a share of nothing is 0, the lexicon's is None without a lexicon."""
-        return {
-            "words": self.words,
-            "words_in_training": _share(self.in_training, self.words),
-            "words_in_lexicon": _share(self.in_lexicon, self.words) if lexicon_exists else None,
-            "words_known": _share(self.known, self.words),
-            "distinct_words": _share(self.distinct, self.words),
-            "repetition": _share(self.repeated, self.runs),
-            "longest_copy_characters": len(self.longest),
-            "longest_copy_text": self.longest,
-            "copied_8_word_sequences": _share(self.copied, self.sequences),
-        }
+    def figures(self, lexicon_exists: bool) -> NoveltyFigures:
+        """Return the figures; a share of nothing is 0, the lexicon's is None without a lexicon."""
+        return NoveltyFigures(
+            words=self.words,
+            words_in_training=_share(self.in_training, self.words),
+            words_in_lexicon=_share(self.in_lexicon, self.words) if lexicon_exists else None,
+            words_known=_share(self.known, self.words),
+            distinct_words=_share(self.distinct, self.words),
+            repetition=_share(self.repeated, self.runs),
+            longest_copy_characters=len(self.longest),
+            longest_copy_text=self.longest,
+            copied_8_word_sequences=_share(self.copied, self.sequences),
+        )
 
 
-def assess(samples: list[Sample], train: str, held_out: str, language: str | None) -> dict[str, Any]:
-    """Return novelty.json: the figures of the samples, together and each alone, of held-out text, and warnings.
+def assess(written: Samples, train: str, held_out: str, language: str | None) -> Novelty:
+    """Return the figures of the samples, together and each alone, of held-out text, and warnings.
 
-    At least one sample; `held_out` has text. `language` is that of the texts ("fr", "en") or None. No warning is good
-    news; each is a sentence.
+    `held_out` has text. `language` is that of the texts ("fr", "en") or None. `warnings` are sentences, none if nothing
+    stands out.
     """
+    samples = written.samples
     parts = [Part(sample.prompt, sample.text) for sample in samples]
-    beside = excerpts(held_out, [len(part.text) for part in parts])
+    everything = parts + excerpts(held_out, [len(part.text) for part in parts])
     knows = lexicon.load(language)
-    everything = parts + beside
     spans = memorization.copied_spans([part.text for part in everything], train)
     counted = _count(everything, spans, train, language, knows)
-    exists = knows is not None
-    of_samples, of_held_out = (_pool(some).figures(exists) for some in (counted[: len(parts)], counted[len(parts) :]))
+    has_lexicon = knows is not None
+    of_samples = _pool(counted[: len(parts)]).figures(has_lexicon)
+    of_held_out = _pool(counted[len(parts) :]).figures(has_lexicon)
     per_sample = [
-        {
-            "prompt": sample.prompt,
-            "temperature": sample.temperature,
-            "seed": sample.seed,
-            "copies": _listed(sample.text, of_text, train),
-            **counts.figures(exists),
-        }
-        for sample, of_text, counts in zip(samples, spans, counted, strict=False)
+        SampleNovelty(
+            prompt=sample.prompt,
+            temperature=sample.temperature,
+            seed=sample.seed,
+            copies=_listed(sample.text, copied, train),
+            **dict(counts.figures(has_lexicon)),
+        )
+        for sample, copied, counts in zip(samples, spans, counted, strict=False)
     ]
-    return {
-        "samples": of_samples,
-        "held_out": of_held_out,
-        "per_sample": per_sample,
-        "warnings": warnings(of_samples, of_held_out, per_sample),
-    }
+    return Novelty(
+        samples=of_samples,
+        held_out=of_held_out,
+        per_sample=per_sample,
+        warnings=warnings(of_samples, of_held_out, per_sample),
+    )
 
 
 def excerpts(text: str, lengths: list[int]) -> list[Part]:
@@ -127,39 +127,39 @@ def excerpts(text: str, lengths: list[int]) -> list[Part]:
     return found
 
 
-def warnings(of_samples: dict[str, Any], of_held_out: dict[str, Any], per_sample: list[dict[str, Any]]) -> list[str]:
+def warnings(of_samples: NoveltyFigures, of_held_out: NoveltyFigures, per_sample: Sequence[SampleNovelty]) -> list[str]:
     """Return a sentence for each sample with a long copy or much repetition, and one for copied words on the whole."""
-    said = []
-    held_out_copy, repetition = of_held_out["longest_copy_characters"], of_held_out["repetition"]
+    found = []
+    usual_copy, usual_repetition = of_held_out.longest_copy_characters, of_held_out.repetition
     for sample in per_sample:
-        how = f"(temperature {sample['temperature']}, prompt {sample['prompt']!r})"
-        if sample["longest_copy_characters"] > CLEARLY * max(held_out_copy, memorization.SHORTEST_COPY):
-            said.append(
-                f"A sample copies {sample['longest_copy_characters']} characters verbatim from the training text "
-                f"{how}; held-out text shares at most {held_out_copy}."
+        which = f"(temperature {sample.temperature}, prompt {sample.prompt!r})"
+        if sample.longest_copy_characters > CLEARLY * max(usual_copy, memorization.SHORTEST_COPY):
+            found.append(
+                f"A sample copies {sample.longest_copy_characters} characters verbatim from the training text "
+                f"{which}; held-out text shares at most {usual_copy}."
             )
-        if _clearly_above(sample["repetition"], repetition, REPEATED_MORE):
-            said.append(
-                f"A sample repeats itself {how}: {sample['repetition']:.0%} of its {REPEATED_WORDS}-word sequences "
-                f"stood in it before; in held-out text {repetition:.1%}."
+        if _clearly_above(sample.repetition, usual_repetition, REPEATED_MORE):
+            found.append(
+                f"A sample repeats itself {which}: {sample.repetition:.0%} of its {REPEATED_WORDS}-word sequences "
+                f"stood in it before; in held-out text {usual_repetition:.1%}."
             )
-    copied, usual = (figures["copied_8_word_sequences"] for figures in (of_samples, of_held_out))
-    if _clearly_above(copied, usual, COPIED_MORE):
-        said.append(
+    copied, usual_copied = of_samples.copied_8_word_sequences, of_held_out.copied_8_word_sequences
+    if _clearly_above(copied, usual_copied, COPIED_MORE):
+        found.append(
             f"{copied:.0%} of the samples' {COPIED_WORDS}-word sequences stand in the training text; "
-            f"of held-out text's {usual:.1%}."
+            f"of held-out text's {usual_copied:.1%}."
         )
-    return said
+    return found
 
 
 def _clearly_above(share: float, usual: float, more: float) -> bool:
     return share > max(CLEARLY * usual, usual + more)
 
 
-def _listed(text: str, spans: list[memorization.Span], train: str) -> list[dict[str, int]]:
+def _listed(text: str, spans: list[memorization.Span], train: str) -> list[Copy]:
     """Return the spans that are long enough to show, and where each first stands in `train`."""
     return [
-        {"start": span.start, "end": span.end, "train_start": train.index(text[span.start : span.end])}
+        Copy(start=span.start, end=span.end, train_start=train.index(text[span.start : span.end]))
         for span in spans
         if len(span) >= memorization.SHORTEST_COPY
     ]
@@ -175,12 +175,11 @@ def _count(
     """Return the counts of each part; the long training text is read once for all."""
     vocabulary = lexicon.vocabulary(train, language)
     plain = [memorization.words(part.whole_words) for part in parts]
-    sequences = [memorization.sequences(some, COPIED_WORDS) for some in plain]
+    sequences = [memorization.sequences(words, COPIED_WORDS) for words in plain]
     copied = memorization.in_training(chain.from_iterable(sequences), train)
     counted = []
     for k, part in enumerate(parts):
         words = lexicon.words(part.whole_words, language)
-        trained = [word in vocabulary for word in words]
         listed = [knows is not None and knows(word) for word in words]
         runs = memorization.sequences(plain[k], REPEATED_WORDS)
         longest = max(spans[k], key=len, default=memorization.Span(0, 0))
@@ -188,9 +187,9 @@ def _count(
             Counts(
                 longest=part.text[longest.start : longest.end],
                 words=len(words),
-                in_training=sum(trained),
+                in_training=sum(word in vocabulary for word in words),
                 in_lexicon=sum(listed),
-                known=sum(map(max, trained, listed)),
+                known=sum(word in vocabulary or is_listed for word, is_listed in zip(words, listed, strict=True)),
                 distinct=len(set(words)),
                 runs=len(runs),
                 repeated=len(runs) - len(set(runs)),
@@ -201,10 +200,20 @@ def _count(
     return counted
 
 
-def _pool(counted: list[Counts]) -> Counts:
+def _pool(counted: Sequence[Counts]) -> Counts:
     """Return the sums of the counts, and the longest of the copies."""
-    longest, *numbers = zip(*map(astuple, counted), strict=True)
-    return Counts(max(longest, key=len), *map(sum, numbers))
+    return Counts(
+        longest=max((counts.longest for counts in counted), key=len),
+        words=sum(counts.words for counts in counted),
+        in_training=sum(counts.in_training for counts in counted),
+        in_lexicon=sum(counts.in_lexicon for counts in counted),
+        known=sum(counts.known for counts in counted),
+        distinct=sum(counts.distinct for counts in counted),
+        runs=sum(counts.runs for counts in counted),
+        repeated=sum(counts.repeated for counts in counted),
+        sequences=sum(counts.sequences for counts in counted),
+        copied=sum(counts.copied for counts in counted),
+    )
 
 
 def _share(part: int, whole: int) -> float:

@@ -1,75 +1,125 @@
-"""What a network pays for each split, how sure that is, and where its bits go.
+"""How well a network predicts each split, how sure that is, and where its bits go.
 
-The main figure is `bits_per_char`: exact, every character charged, in windows that do not overlap. `sliding` (windows
-that overlap, so that no token has a short past) and `dynamic` (the network learns while it reads) answer other
-questions and stand apart. The counts of the same tokens stand beside them; those of characters are the `ladder`'s.
+The main figure is `bits_per_char`: exact, every character counted, in windows that do not overlap. The other protocols
+stand apart: `sliding` (windows that overlap, so that no token has a short past) and `dynamic` (the network learns while
+it reads). Beside them stand counts of the same tokens; counts of characters are in `baselines`.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Self
 
 import torch
 
-from gptmodel.arrays import Floats
+from gptmodel.arrays import Floats, Ids
 from gptmodel.data.dataset import Dataset
 from gptmodel.data.tokenizer import naming_nats
-from gptmodel.evaluation import bootstrap, breakdown, ngram
+from gptmodel.evaluation import bootstrap, breakdown, surprisal
 from gptmodel.evaluation.contamination import shared_text
 from gptmodel.evaluation.dynamic_evaluation import dynamic_nats
+from gptmodel.evaluation.ngram import Counts
 from gptmodel.evaluation.surprisal import CharacterCosts, character_nats
-from gptmodel.model.checkpoint import Meta
 from gptmodel.model.loss import Score, sliding_nats, token_nats
 from gptmodel.model.networks import LanguageModel, count_parameters
-
-SCORED = ("validation", "test")
+from gptmodel.results.corpus import SplitName
+from gptmodel.results.evaluation import SCORED, Breakdown, Metrics, Scored, SplitScore
 
 
 @dataclass(frozen=True)
 class Scores:
-    """What the evaluate stage writes about a network's figures."""
+    """What the evaluate stage finds out about a network's predictions."""
 
-    metrics: dict[str, Any]  # metrics.json
-    costs: CharacterCosts  # surprisal.npz
-    breakdown: dict[str, Any]  # breakdown.json, of the last split that has text
+    metrics: Metrics
+    costs: CharacterCosts
+    breakdown: Breakdown  # of the main split
+
+    def write(self, folder: Path) -> None:
+        """Write metrics.json, breakdown.json and the cost of every character."""
+        self.metrics.write(folder / "metrics.json")
+        self.breakdown.write(folder / "breakdown.json")
+        self.costs.write(folder / surprisal.FILE)
+
+
+@dataclass(frozen=True)
+class EncodedText:
+    """The text of one split, its tokens, and what naming the unknown characters among them costs."""
+
+    ids: Ids  # (tokens,)
+    text: str
+    naming: Floats  # (tokens,), nats
+
+    @classmethod
+    def of(cls, data: Dataset, texts: Mapping[SplitName, str], split: Scored) -> Self:
+        """Return a split of `data`, whose text is in `texts`."""
+        ids = data.ids[split]
+        return cls(ids, texts[split], naming_nats(ids, data.tokenizer.unknown_id))
+
+    def bits_per_char(self, nats: float) -> float:
+        """Return what a character costs, where all the tokens cost `nats` without the names of unknown characters."""
+        return Score.of(nats + float(self.naming.sum()), len(self.ids), self.text).bits_per_char
 
 
 def score(
-    network: LanguageModel, data: Dataset, texts: Mapping[str, str], device: torch.device, dynamic_rate: float
+    network: LanguageModel,
+    data: Dataset,
+    texts: Mapping[SplitName, str],
+    device: torch.device,
+    dynamic_rate: float,
+    best_step: int,
 ) -> Scores:
-    """Charge the network for each split of `SCORED` that has text; `texts` are those of `data`, by split."""
-    metrics: dict[str, Any] = {"parameters": count_parameters(network)}
-    costs, parts = dict[str, Floats](), dict[str, Any]()
+    """Score the network on validation and, where there is text, on test; `texts` are those of `data`, by split.
+
+    `dynamic_rate` is that of `dynamic_evaluation`; `best_step` is the step whose weights the network has.
+    `UserError` if the tokens of `data` are not those of `texts`.
+    """
+    counts = Counts.fit(data.ids["train"], data.tokenizer.vocab_size)
+    scored, costs, breakdowns = dict[Scored, SplitScore](), dict[Scored, Floats](), dict[Scored, Breakdown]()
     for split in (split for split in SCORED if len(data.ids[split])):
-        ids, text = data.ids[split], texts[split]
-        naming = naming_nats(ids, data.tokenizer.unknown_id)
-        nats = token_nats(network, ids, device) + naming
-        costs[split] = character_nats(data.tokenizer, ids, nats, text)
-        parts = breakdown.breakdown(split, data.tokenizer, ids, nats, text, network.context)
-        _, low, high = bootstrap.interval(costs[split])
-
-        def bits(total: float, ids: Any = ids, text: str = text, naming: float = naming.sum()) -> float:
-            return Score.of(total + naming, len(ids), text).bits_per_char
-
-        train, vocab_size = data.ids["train"], data.tokenizer.vocab_size
-        metrics[split] = {
-            **Score.of(float(nats.sum()), len(ids), text).as_dict(),
-            "bits_per_char_low": low,
-            "bits_per_char_high": high,
-            "sliding_bits_per_char": bits(sliding_nats(network, ids, device)),
-            "dynamic_bits_per_char": bits(dynamic_nats(network, ids, device, dynamic_rate)),
-            "unigram_bits_per_char": bits(ngram.unigram_nats(train, ids, vocab_size)),
-            "bigram_bits_per_char": bits(ngram.bigram_nats(train, ids, vocab_size)),
-            "lines_in_training": shared_text(texts["train"], text),
-        }
-    return Scores(metrics, CharacterCosts.of(costs, dict(texts)), parts)
+        part = EncodedText.of(data, texts, split)
+        nats = token_nats(network, part.ids, device) + part.naming
+        costs[split] = character_nats(data.tokenizer, part.ids, nats, part.text)
+        breakdowns[split] = breakdown.breakdown(split, data.tokenizer, part.ids, nats, part.text, network.context)
+        scored[split] = _split_score(
+            part,
+            exact=Score.of(float(nats.sum()), len(part.ids), part.text),
+            interval=bootstrap.interval(costs[split]),
+            sliding_nats=sliding_nats(network, part.ids, device),
+            dynamic_nats=dynamic_nats(network, part.ids, device, dynamic_rate),
+            counts=counts,
+            train=texts["train"],
+        )
+    metrics = Metrics(
+        best_step=best_step,
+        parameters=count_parameters(network),
+        validation=scored["validation"],
+        test=scored.get("test"),
+    )
+    return Scores(metrics, CharacterCosts.of(costs, texts), breakdowns[metrics.main_split])
 
 
-def summary(meta: Meta, metrics: Mapping[str, Any]) -> str:
-    """Return what was learned and the main figures, in a line: those of `metrics.json`."""
-    scored = [
-        f"{split} {of['bits_per_char']:.3f} ({of['bits_per_char_low']:.3f} to {of['bits_per_char_high']:.3f})"
-        for split, of in metrics.items()
-        if split in SCORED
-    ]
-    return f"{meta.corpus['title']}, {meta.level} level: bits per character: {', '.join(scored)}"
+def _split_score(
+    part: EncodedText,
+    exact: Score,
+    interval: bootstrap.Interval,
+    sliding_nats: float,
+    dynamic_nats: float,
+    counts: Counts,
+    train: str,
+) -> SplitScore:
+    """Return the scores of one split; `sliding_nats` and `dynamic_nats` are without names of unknown characters."""
+    return SplitScore(
+        loss_nats=exact.loss_nats,
+        bits_per_char=exact.bits_per_char,
+        bits_per_byte=exact.bits_per_byte,
+        word_perplexity=exact.word_perplexity,
+        tokens=exact.tokens,
+        characters=exact.characters,
+        bits_per_char_low=interval.low,
+        bits_per_char_high=interval.high,
+        sliding_bits_per_char=part.bits_per_char(sliding_nats),
+        dynamic_bits_per_char=part.bits_per_char(dynamic_nats),
+        unigram_bits_per_char=part.bits_per_char(counts.unigram_nats(part.ids)),
+        bigram_bits_per_char=part.bits_per_char(counts.bigram_nats(part.ids)),
+        lines_in_training=shared_text(train, part.text),
+    )

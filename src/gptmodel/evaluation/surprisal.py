@@ -1,28 +1,38 @@
-"""What every character of a text costs a model: the common ground of models whose tokens differ.
+"""What every character of a text costs a model, so that models whose tokens differ can be laid side by side.
 
-A token's nats are spread equally over its bytes, and a character costs what its bytes cost. So the costs of two models
-can be laid side by side, character by character, and add up to what each model pays. Left out on purpose: how a
-token's nats really divide among its characters, which no model of tokens says; torch, so that a report needs none.
+A token's nats are spread equally over its bytes, which is a convention, and a character costs what its bytes cost. The
+costs of the characters add up to the cost of the text. No torch: a report needs none.
 """
 
 import hashlib
-import io
-import zipfile
-import zlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import ValidationError
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
 
 from gptmodel.arrays import Floats, Ids, Ints
 from gptmodel.data.tokenizer import Tokenizer
 from gptmodel.errors import UserError
 from gptmodel.files import whole_file
+from gptmodel.results.corpus import Sha256, SplitName
+from gptmodel.results.evaluation import Scored
+from gptmodel.results.record import Record
 
-_DAMAGE = (OSError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
-_HASH = ".sha256"  # the name of a split's hash in the file is the split and this
+FILE = "surprisal.safetensors"
+_HASHES = "sha256"  # the one key of the file's metadata: safetensors writes several in any order
+
+
+class _Hashes(Record):
+    """What the file says beside its arrays, so that damage is found wherever it is."""
+
+    texts: dict[Scored, Sha256]  # of each split's text in UTF-8
+    costs: Sha256  # of `texts` and of all costs
 
 
 class Bytes(NamedTuple):
@@ -62,10 +72,10 @@ def spans(tokenizer: Tokenizer, ids: Ids, text: str) -> Ints:
     A token that holds some bytes of a character spans all of it, so that neighbours may overlap. `UserError` if `ids`
     are not those of `text`.
     """
-    place = Bytes.of(tokenizer, ids, text)
-    sizes = np.bincount(place.token)
+    owner = Bytes.of(tokenizer, ids, text)
+    sizes = np.bincount(owner.token)
     ends = np.cumsum(sizes)
-    return np.stack((place.character[ends - sizes], place.character[ends - 1] + 1), axis=1)
+    return np.stack((owner.character[ends - sizes], owner.character[ends - 1] + 1), axis=1)
 
 
 def characters_per_token(tokenizer: Tokenizer, ids: Ids, text: str) -> Floats:
@@ -73,8 +83,8 @@ def characters_per_token(tokenizer: Tokenizer, ids: Ids, text: str) -> Floats:
 
     They add up to the characters of `text`. `UserError` if `ids` are not those of `text`.
     """
-    place = Bytes.of(tokenizer, ids, text)
-    return place.of_tokens((1 / np.bincount(place.character))[place.character])
+    owner = Bytes.of(tokenizer, ids, text)
+    return owner.of_tokens((1 / np.bincount(owner.character))[owner.character])
 
 
 def character_nats(tokenizer: Tokenizer, ids: Ids, token_nats: Floats, text: str) -> Floats:
@@ -82,51 +92,56 @@ def character_nats(tokenizer: Tokenizer, ids: Ids, token_nats: Floats, text: str
 
     `UserError` if `ids` are not those of `text`.
     """
-    place = Bytes.of(tokenizer, ids, text)
-    return place.of_characters((token_nats / np.bincount(place.token))[place.token])
+    owner = Bytes.of(tokenizer, ids, text)
+    return owner.of_characters((token_nats / np.bincount(owner.token))[owner.token])
 
 
 @dataclass(frozen=True)
 class CharacterCosts:
     """Nats per character of each split that has text, and the SHA-256 of that text in UTF-8."""
 
-    nats: dict[str, NDArray[np.float32]]  # split -> (characters,)
-    sha256: dict[str, str]
+    nats: dict[Scored, NDArray[np.float32]]  # (characters,) each
+    sha256: dict[Scored, str]
 
     @classmethod
-    def of(cls, nats: dict[str, Floats], texts: dict[str, str]) -> "CharacterCosts":
+    def of(cls, nats: Mapping[Scored, Floats], texts: Mapping[SplitName, str]) -> "CharacterCosts":
         """Bind the costs of each split (see `character_nats`) to its text."""
         hashes = {split: hashlib.sha256(texts[split].encode()).hexdigest() for split in nats}
         return cls({split: values.astype(np.float32) for split, values in nats.items()}, hashes)
 
     def write(self, path: Path) -> None:
-        """Write an .npz that `numpy.load` reads too, without pickle; equal costs give equal bytes."""
-        arrays = {split: np.asarray(values, dtype="<f4") for split, values in self.nats.items()}
-        hashes = {split + _HASH: np.array(digest) for split, digest in self.sha256.items()}
-        with whole_file(path) as partial, zipfile.ZipFile(partial, "w") as archive:
-            for name, array in {**arrays, **hashes}.items():
-                content = io.BytesIO()
-                np.lib.format.write_array(content, array, allow_pickle=False)
-                archive.writestr(zipfile.ZipInfo(f"{name}.npy"), content.getvalue())  # of 1980: no clock in the bytes
+        """Write a safetensors file with one array for each split; equal costs give equal bytes."""
+        hashes = _Hashes(texts=self.sha256, costs=self._digest())
+        content = save({str(split): nats for split, nats in self.nats.items()}, {_HASHES: hashes.model_dump_json()})
+        with whole_file(path) as partial:
+            partial.write_bytes(content)
 
     @classmethod
     def read(cls, path: Path) -> "CharacterCosts":
         """Read what `write` wrote; `UserError` if the file is missing, damaged or another kind of file."""
+        remedy = "delete it and run `dvc repro` again"
         try:
-            with zipfile.ZipFile(path) as archive:
-                arrays = {
-                    name.removesuffix(".npy"): np.lib.format.read_array(io.BytesIO(archive.read(name)))
-                    for name in archive.namelist()
-                }
+            with safe_open(path, framework="numpy") as file:
+                hashes = _Hashes.model_validate_json((file.metadata() or {}).get(_HASHES, ""))
+                arrays = {split: file.get_tensor(split) for split in file.keys()}  # noqa: SIM118 (no mapping)
         except FileNotFoundError:
             raise UserError(f"{path} does not exist: run `dvc repro` for the model it belongs to") from None
-        except _DAMAGE as error:
-            raise UserError(f"{path} is damaged ({error}): delete it and run `dvc repro` again") from None
-        nats = {name: array for name, array in arrays.items() if not name.endswith(_HASH)}
-        sha256 = {name.removesuffix(_HASH): str(array) for name, array in arrays.items() if name.endswith(_HASH)}
-        ours = all(array.dtype == np.float32 and array.ndim == 1 for array in nats.values())
-        if not (
-            ours and nats and nats.keys() == sha256.keys() and all(len(digest) == 64 for digest in sha256.values())
-        ):
-            raise UserError(f"{path} does not hold the costs of characters: delete it and run `dvc repro` again")
-        return cls(nats, sha256)
+        except ValidationError:
+            raise UserError(f"{path} does not hold the costs of characters: {remedy}") from None
+        except (SafetensorError, OSError) as error:
+            raise UserError(f"{path} is damaged ({error}): {remedy}") from None
+        ours = arrays and all(array.dtype == np.float32 and array.ndim == 1 for array in arrays.values())
+        if not ours or arrays.keys() != hashes.texts.keys():
+            raise UserError(f"{path} does not hold the costs of characters: {remedy}")
+        costs = cls({split: arrays[split] for split in hashes.texts}, hashes.texts)
+        if costs._digest() != hashes.costs:
+            raise UserError(f"{path} is damaged (its SHA-256 differs): {remedy}")
+        return costs
+
+    def _digest(self) -> str:
+        """Return the SHA-256 of all costs and of the hashes of their texts."""
+        digest = hashlib.sha256()
+        for split, array in self.nats.items():
+            digest.update(f"{split} {self.sha256[split]} ".encode())
+            digest.update(array.astype("<f4").tobytes())
+        return digest.hexdigest()

@@ -14,6 +14,7 @@ from safetensors.torch import save as serialize
 from torch import Tensor
 
 from gptmodel import files
+from gptmodel.data.tokenizer import Tokenizer
 from gptmodel.errors import UserError
 from gptmodel.model import networks
 from gptmodel.model.networks import LanguageModel
@@ -43,6 +44,21 @@ def load(folder: Path, device: torch.device | str = "cpu") -> tuple[LanguageMode
     except (SafetensorError, RuntimeError) as error:
         raise UserError(f"{weights} does not fit the network in {META}: {error}") from None
     return network.to(device).eval(), meta
+
+
+def load_with_tokenizer(
+    folder: Path, tokens: Path, device: torch.device | str = "cpu"
+) -> tuple[LanguageModel, Tokenizer, Meta]:
+    """Return the network in evaluation mode, its tokenizer and its meta; `tokens` holds a folder for each level.
+
+    `UserError` if something is missing, damaged, or not what the network was trained with.
+    """
+    network, meta = load(folder, device)
+    path = tokens / meta.level / "tokenizer.json"
+    tokenizer = Tokenizer.load(path)
+    if files.sha256(path) != meta.tokenizer_sha256:
+        raise UserError(f"{path} is not the one {meta.name} was trained with: run `dvc repro`")
+    return network, tokenizer, meta
 
 
 def read_meta(folder: Path) -> Meta:

@@ -53,7 +53,10 @@ class Metrics(Record):
     @property
     def splits(self) -> dict[Scored, SplitScore]:
         """The scores by split, those without text left out."""
-        return {"validation": self.validation} | ({"test": self.test} if self.test else {})
+        scores: dict[Scored, SplitScore] = {"validation": self.validation}
+        if self.test:
+            scores["test"] = self.test
+        return scores
 
     def summary(self) -> str:
         """Return the main figures in a few words."""
@@ -146,6 +149,7 @@ class BaselineScore(Record):
     """What one way of counting scores."""
 
     name: str
+    kind: Literal["static", "adaptive"] = Field("static", description="adaptive: it learns from the text it scores")
     order: int = Field(description="characters of its longest n-grams; 0: it counts nothing")
     bits_per_char: float
     bits_per_byte: float
