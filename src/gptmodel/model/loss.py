@@ -1,16 +1,22 @@
-"""Exact evaluation: every token of a text is charged, and levels are compared in bits per character of the text.
+"""What a text costs a model, exactly: every token is scored, and levels are compared in bits per character of the text.
 
-A text is cut into non-overlapping windows of the training context, each predicted from its own past only; the first
-token of the text, which nothing precedes, is charged as uniform. A character that the tokenizer does not know costs
-the unknown token plus a uniform choice among all Unicode characters: nothing is free.
+A text is cut into windows of the training context that do not overlap, and each token is predicted from what stands
+before it in its window. The first token of the text, which nothing precedes, is one of all tokens, each as likely. A
+character that the tokenizer does not know costs the unknown token plus a uniform choice among all Unicode characters.
 
-`sliding_nats` is a second protocol, kinder and dearer, to be labelled wherever it is shown: the windows overlap, so
-that no token but the text's first ones is predicted from a short past (Press et al. 2021, arXiv:2012.15832).
+`sliding_nats` is a second protocol, to be labelled wherever it is shown: its windows overlap, so that only the first
+tokens of the text are predicted from a short past. It finds a lower cost and takes longer (Press et al. 2021,
+arXiv:2012.15832).
+
+Shape suffixes: B windows in a batch, T tokens of a window, S = T + 1 with the one after it, V vocabulary.
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
+from operator import attrgetter
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -26,7 +32,7 @@ LOGITS_PER_BATCH = 1 << 20  # 4 MiB of fp32 logits at once
 
 @dataclass(frozen=True)
 class Score:
-    """What a model pays for a text, in nats, and what the text consists of."""
+    """The cost of a text, in nats, and what the text consists of."""
 
     nats: float
     tokens: int
@@ -78,6 +84,64 @@ class Score:
         }
 
 
+class Window(NamedTuple):
+    """A stretch of a text that is read at once: it predicts, at each of its tokens, the one that follows."""
+
+    start: int  # its first token
+    length: int  # tokens that it reads
+    scored: int  # its last predictions: those that no window before it has made
+
+    @property
+    def first_scored(self) -> int:
+        """The first token whose prediction counts."""
+        return self.start + self.length - self.scored + 1
+
+
+def plan_windows(tokens: int, context: int, stride: int | None = None) -> list[Window]:
+    """Return the windows that together score every token of a text but the first, each once and in order.
+
+    They begin `stride` tokens apart (default: a context, so that none overlap). The last is shorter where the text
+    ends before it is full.
+
+    >>> [tuple(window) for window in plan_windows(10, context=4)]
+    [(0, 4, 4), (4, 4, 4), (8, 1, 1)]
+    >>> [tuple(window) for window in plan_windows(10, context=4, stride=2)]
+    [(0, 4, 4), (2, 4, 2), (4, 4, 2), (6, 3, 1)]
+    """
+    windows, scored = list[Window](), 1
+    for start in range(0, tokens - 1, stride or context):
+        if scored == tokens:
+            break
+        length = min(context, tokens - 1 - start)
+        windows.append(Window(start, length, start + length + 1 - scored))
+        scored = start + length + 1
+    return windows
+
+
+def batch_windows(windows: Sequence[Window], most_tokens: int) -> list[list[Window]]:
+    """Return the windows in batches: neighbours of one length, with at most `most_tokens` tokens or one window.
+
+    >>> [len(batch) for batch in batch_windows(plan_windows(24, context=4), most_tokens=9)]
+    [2, 2, 1, 1]
+    """
+    batches = list[list[Window]]()
+    for length, group in groupby(windows, attrgetter("length")):
+        alike, size = list(group), max(1, most_tokens // length)
+        batches += [alike[first : first + size] for first in range(0, len(alike), size)]
+    return batches
+
+
+def read_windows(ids: Ids, windows: Sequence[Window]) -> Ids:
+    """Return the tokens of windows of one length, each with the one after its last: (B, T + 1)."""
+    starts_B = np.array([window.start for window in windows])
+    return ids[starts_B[:, None] + np.arange(windows[0].length + 1)]
+
+
+def first_token_nats(vocab_size: int) -> float:
+    """Return the cost of a text's first token: nothing precedes it, so each is as likely."""
+    return math.log(vocab_size)
+
+
 def total_nats(
     network: LanguageModel,
     ids: Ids,
@@ -87,25 +151,36 @@ def total_nats(
 ) -> float:
     """Return -ln p of all of `ids` (1-D, at least one token), in nats. The network's mode is restored.
 
-    `share` (k, n) is the k-th of n parts, which together cost the whole: for n processes, one each.
-    `between` is called between batches; what it raises ends the evaluation.
+    `share` (k, n) is the k-th of n parts, which together cost the whole: for n processes, one each. The full batches
+    are dealt out in turn; the first part also has the first token and the shorter window at the end.
+    `between` is called before each batch; what it raises ends the evaluation.
     """
-    nats = math.log(network.vocab_size) if share[0] == 0 else 0.0  # the first token: nothing precedes it
-    for _, charged in _batches(network, ids, device, network.context, share, between):
-        nats += float(charged.sum())
+    part, parts = share
+    windows = plan_windows(len(ids), network.context)
+    batches = batch_windows(windows, LOGITS_PER_BATCH // network.vocab_size)
+    own = [
+        batch
+        for number, batch in enumerate(batches)
+        if part == (number % parts if batch[0].length == network.context else 0)
+    ]
+    nats = first_token_nats(network.vocab_size) if part == 0 else 0.0
+    for scored in _score(network, ids, device, own, between):
+        nats += float(scored.sum())
     return nats
 
 
 def token_nats(network: LanguageModel, ids: Ids, device: torch.device, stride: int | None = None) -> Floats:
     """Return -ln p of each of `ids` (1-D, at least one token), in nats, shape (tokens,); their sum is `total_nats`.
 
-    With a `stride` (1 to the context) the windows begin that many tokens apart and each charges what none before it
-    did: every token is predicted from at least context - stride tokens, those too near the beginning from all there
-    are. Naming the unknown characters costs extra: add `surprisal.naming_nats`.
+    With a `stride` (1 to the context) every token is predicted from at least context - stride tokens, or from all
+    there are. Unknown characters cost extra: add `tokenizer.naming_nats`.
     """
-    nats = np.full(len(ids), math.log(network.vocab_size))  # the first token: nothing precedes it
-    for first, charged in _batches(network, ids, device, stride or network.context):
-        nats[first : first + len(charged)] = charged.numpy()
+    windows = plan_windows(len(ids), network.context, stride)
+    batches = batch_windows(windows, LOGITS_PER_BATCH // network.vocab_size)
+    nats = np.full(len(ids), first_token_nats(network.vocab_size))
+    for batch, scored in zip(batches, _score(network, ids, device, batches), strict=True):
+        first = batch[0].first_scored
+        nats[first : first + len(scored)] = scored.numpy()
     return nats
 
 
@@ -115,7 +190,7 @@ def sliding_nats(network: LanguageModel, ids: Ids, device: torch.device) -> floa
 
 
 def window_nats(network: LanguageModel, ids: Ids, device: torch.device) -> Tensor:
-    """Return the cost of every token but the first in each row of `ids` (B, 1 + T), in fp32 and in place: (B, T)."""
+    """Return the cost of every token but the first in each row of `ids` (B, T + 1), in fp32 on the device: (B, T)."""
     tokens_BS = torch.from_numpy(ids.astype(np.int64)).to(device)
     logits_BTV, _ = network(tokens_BS[:, :-1])
     nats = F.cross_entropy(logits_BTV.flatten(0, 1).float(), tokens_BS[:, 1:].flatten(), reduction="none")
@@ -123,36 +198,21 @@ def window_nats(network: LanguageModel, ids: Ids, device: torch.device) -> Tenso
 
 
 @torch.inference_mode()
-def _batches(
+def _score(
     network: LanguageModel,
     ids: Ids,
     device: torch.device,
-    stride: int,
-    share: tuple[int, int] = (0, 1),
+    batches: Sequence[Sequence[Window]],
     between: Callable[[], None] = lambda: None,
-) -> Iterator[tuple[int, Tensor]]:
-    """Yield, batch by batch, the place of the first token charged and the costs from it on (fp64, on the CPU).
-
-    Windows begin at 0, stride, 2 stride ..; the first charges all its tokens, the others their last `stride`, and what
-    is left at the end is charged in a window that is shorter.
-    """
-    training, context, (part, parts) = network.training, network.context, share
-    count = max(1, LOGITS_PER_BATCH // (context * network.vocab_size))  # windows per batch
-    whole = max(0, (len(ids) - 1 - context) // stride + 1)
+) -> Iterator[Tensor]:
+    """Yield, for each batch, the costs of the tokens that it scores, in their order (fp64, on the CPU)."""
+    training = network.training
     network.eval()
     try:
-        for first in range(part * count, whole, parts * count):
+        for windows in batches:
             between()
-            starts = np.arange(first, min(first + count, whole)) * stride
-            nats_BT = window_nats(network, ids[starts[:, None] + np.arange(context + 1)], device)
-            nats = nats_BT[:, -stride:].flatten()
-            if first == 0:
-                nats = torch.cat((nats_BT[0, :-stride], nats))
-            yield 1 + first * stride + (context - stride if first else 0), nats.cpu().double()  # MPS has no float64
-        charged = (whole - 1) * stride + context if whole else 0
-        left = len(ids) - 1 - charged
-        if part == 0 and left:
-            nats_BT = window_nats(network, ids[None, whole * stride :], device)
-            yield 1 + charged, nats_BT[0, -left:].cpu().double()
+            nats_BT = window_nats(network, read_windows(ids, windows), device)
+            scored = [nats_T[-window.scored :] for nats_T, window in zip(nats_BT, windows, strict=True)]
+            yield torch.cat(scored).cpu().double()  # MPS has no float64
     finally:
         network.train(training)
