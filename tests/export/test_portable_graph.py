@@ -8,7 +8,7 @@ import torch
 from gptmodel.decoding.engine import generate
 from gptmodel.decoding.sampling import Sampling, sample_rng
 from gptmodel.errors import UserError
-from gptmodel.export import graph_builder, parity, portable_graph
+from gptmodel.export import parity, portable_graph, transformer
 from gptmodel.model.torch_decoder import TorchDecoder
 from gptmodel.runtime.portable_decoder import OnnxDecoder
 from tests.support.networks import CONFIGS, CONTEXT, GPT_KINDS, VOCAB_SIZE, build
@@ -117,7 +117,7 @@ def test_the_same_network_gives_the_same_bytes():
 
 
 def test_a_network_too_large_for_one_file_is_refused(monkeypatch):
-    monkeypatch.setattr(graph_builder, "MAX_BYTES", 1000)
+    monkeypatch.setattr(transformer, "MAX_BYTES", 1000)
     with pytest.raises(UserError, match="make it smaller"):
         portable_graph.build(build("modern"))
 

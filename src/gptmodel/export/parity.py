@@ -1,15 +1,11 @@
 """The gate in front of a bundle: what is exported must compute what torch computes, or nothing is written.
 
-A graph in fp32 is held against the torch network in the three ways it is used (whole windows against the training
+A graph in fp32 is compared with the torch network in the three ways it is used (whole windows against the training
 forward, a ragged batch, one token at a time through the cache), and then by the text it writes, beyond the context.
-A graph in fewer bits is judged by what it is for: how much more it pays for a text that it has not seen.
-
-Left out on purpose: speed.
+A graph in fewer bits is judged by what it is for: how much more a text costs that it has not seen.
 """
 
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -17,36 +13,14 @@ from gptmodel.arrays import Ids, Ints, Logits
 from gptmodel.decoding.engine import Decoder, generate, left_pad, window_start
 from gptmodel.decoding.sampling import Sampling, sample_rng
 from gptmodel.errors import UserError
+from gptmodel.export import windows
+from gptmodel.model.loss import batch_windows, first_token_nats, plan_windows, read_windows
+from gptmodel.results.bundle import Cost, Parity
 
-POSITIONS = 20_000  # at least, in windows spread evenly over the validation split: they overlap in a short one
 LOGITS_PER_BATCH = 1 << 22  # 16 MiB of fp32 per decoder
 GREEDY_HOPS = 3  # half contexts generated past the context
 GREEDY_AT_LEAST = 500  # tokens
 GREEDY = Sampling(temperature=0)
-
-
-@dataclass(frozen=True)
-class Parity:
-    """What was compared. The differences are the largest of any logit, in nats."""
-
-    tolerance: float
-    positions: int
-    windows_difference: float
-    ragged_difference: float
-    stepwise_difference: float
-    greedy_tokens: int
-    greedy_tokens_equal: int
-
-
-@dataclass(frozen=True)
-class Cost:
-    """What a graph pays for a text, in nats, beside torch in fp32; `change` is relative."""
-
-    limit: float
-    tokens: int
-    torch_nats: float
-    nats: float
-    change: float
 
 
 def check(reference: Decoder, candidate: Decoder, ids: Ids, window: int, tolerance: float) -> Parity:
@@ -55,54 +29,51 @@ def check(reference: Decoder, candidate: Decoder, ids: Ids, window: int, toleran
     `reference` must accept None as the cache: the forward that training uses. `UserError` names the first check whose
     largest difference is above `tolerance`.
     """
-    windows = _windows(ids, min(window, len(ids)))
-    whole = _whole(reference, candidate, windows)
+    windows_NT = windows.spread(ids, min(window, len(ids)))
+    whole = _whole(reference, candidate, windows_NT)
     _pass("whole windows", whole, tolerance)
-    ragged = _ragged(reference, candidate, windows[0])
+    ragged = _ragged(reference, candidate, windows_NT[0])
     _pass("a ragged batch", ragged, tolerance)
-    stepwise = _stepwise(reference, candidate, windows[-1])
+    stepwise = _stepwise(reference, candidate, windows_NT[-1])
     _pass("one token at a time", stepwise, tolerance)
+    prompt = windows_NT[0, : max(1, windows_NT.shape[1] // 4)].tolist()
     count = max(GREEDY_AT_LEAST, window + GREEDY_HOPS * window // 2)
-    equal = _greedy(reference, candidate, windows[0][: max(1, len(windows[0]) // 4)].tolist(), count, tolerance)
-    return Parity(tolerance, windows.size, whole, ragged, stepwise, count, equal)
+    equal = _greedy(reference, candidate, prompt, count, tolerance)
+    return Parity(
+        tolerance=tolerance,
+        positions=windows_NT.size,
+        windows_difference=whole,
+        ragged_difference=ragged,
+        stepwise_difference=stepwise,
+        greedy_tokens=count,
+        greedy_tokens_equal=equal,
+    )
 
 
 def cost(candidate: Decoder, ids: Ids, window: int, torch_nats: float, limit: float) -> Cost:
-    """Return what `candidate` pays for a text cut into windows, as `evaluation.total_nats`, which gave `torch_nats`.
+    """Return what a text costs `candidate`, in the windows of `loss.total_nats`, which gave `torch_nats` for torch.
 
     `UserError` where that is more than `limit` (a share of it) above torch's.
     """
-    nats = math.log(candidate.vocab_size)  # the first token: nothing precedes it
-    whole = (len(ids) - 1) // window
-    rows = max(1, LOGITS_PER_BATCH // (window * candidate.vocab_size))
-    for first in range(0, whole, rows):
-        last = min(first + rows, whole)
-        nats += _nats(candidate, ids[first * window : last * window + 1], window)
-    if rest := (len(ids) - 1) % window:
-        nats += _nats(candidate, ids[whole * window :], rest)
+    nats = first_token_nats(candidate.vocab_size)
+    for batch in batch_windows(plan_windows(len(ids), window), LOGITS_PER_BATCH // candidate.vocab_size):
+        nats += _nats(candidate, read_windows(ids, batch).astype(np.int64))
     change = nats / torch_nats - 1
     if not change <= limit:  # NaN does not pass
         raise UserError(
             f"the text costs {change:+.2%} more bits than in torch, above the limit of {limit:.2%}; nothing was"
             " written: raise it in params.yaml (export), or train a model that bears fewer bits"
         )
-    return Cost(limit, len(ids), torch_nats, nats, change)
+    return Cost(limit=limit, tokens=len(ids), torch_nats=torch_nats, nats=nats, change=change)
 
 
-def _nats(decoder: Decoder, ids: Ids, window: int) -> float:
-    """Return the cost of windows that follow each other, all of one length, and of the token after the last."""
-    tokens = ids.astype(np.int64)
-    ids_BT, next_BT = tokens[:-1].reshape(-1, window), tokens[1:].reshape(-1, window)
-    logits_BTV, _ = decoder(ids_BT, decoder.empty_cache(np.zeros(len(ids_BT), dtype=np.int64)))
+def _nats(decoder: Decoder, ids_BS: Ints) -> float:
+    """Return the cost of every token but the first in each row of `ids_BS`."""
+    logits_BTV, _ = decoder(ids_BS[:, :-1], decoder.empty_cache(np.zeros(len(ids_BS), dtype=np.int64)))
     top_BT1 = logits_BTV.max(axis=-1, keepdims=True)
     log_mass_BT = np.log(np.exp(logits_BTV - top_BT1).sum(axis=-1)) + top_BT1[..., 0]
-    taken_BT = np.take_along_axis(logits_BTV, next_BT[..., None], axis=-1)[..., 0]
+    taken_BT = np.take_along_axis(logits_BTV, ids_BS[:, 1:, None], axis=-1)[..., 0]
     return float((log_mass_BT - taken_BT).sum(dtype=np.float64))
-
-
-def _windows(ids: Ids, length: int) -> Ints:
-    starts = np.unique(np.linspace(0, len(ids) - length, -(-POSITIONS // length)).astype(np.int64))
-    return np.stack([ids[start : start + length] for start in starts]).astype(np.int64)
 
 
 def _whole(reference: Decoder, candidate: Decoder, windows_NT: Ints) -> float:
