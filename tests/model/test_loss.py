@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from gptmodel.data.tokenizer import naming_nats
 from gptmodel.model import loss
-from gptmodel.model.loss import Score, batch_windows, plan_windows, sliding_nats, token_nats, total_nats
+from gptmodel.model.loss import Score, sliding_nats, token_nats, total_nats
 from tests.support.networks import CONFIGS, CONTEXT, VOCAB_SIZE, build
 
 CPU = torch.device("cpu")
@@ -55,31 +55,6 @@ def test_each_token_costs_what_its_window_says(
         assert costs.sum() == pytest.approx(total_nats(network, IDS[:length], CPU), rel=1e-12)
     if stride == CONTEXT // 2:
         assert costs.sum() == sliding_nats(network, IDS[:length], CPU)
-
-
-@settings(max_examples=200, deadline=None)
-@given(tokens=st.integers(1, 200), context=st.integers(1, 12), data=st.data())
-def test_a_plan_scores_every_token_but_the_first_once_and_in_order(
-    tokens: int, context: int, data: st.DataObject
-) -> None:
-    stride = data.draw(st.integers(1, context))
-    windows = plan_windows(tokens, context, stride)
-    scored = [window.first_scored + i for window in windows for i in range(window.scored)]
-    assert scored == list(range(1, tokens))
-    for number, window in enumerate(windows):
-        assert window.start == number * stride
-        assert window.length == min(context, tokens - 1 - window.start)
-        assert window.first_scored - window.start > (context - stride if number else 0)  # the past that it sees
-
-
-@given(tokens=st.integers(1, 200), context=st.integers(1, 12), most=st.integers(1, 50))
-def test_batches_hold_the_windows_in_order_and_never_mix_lengths(tokens: int, context: int, most: int) -> None:
-    windows = plan_windows(tokens, context)
-    batches = batch_windows(windows, most)
-    assert [window for batch in batches for window in batch] == windows
-    for batch in batches:
-        assert len({window.length for window in batch}) == 1
-        assert len(batch) == 1 or sum(window.length for window in batch) <= most
 
 
 @settings(max_examples=25, deadline=None)

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from gptmodel.arrays import Ids
-from gptmodel.export import windows
+from gptmodel.data import windows
 from gptmodel.export.fast_graph import CacheRanges
 from gptmodel.model.gpt import GPT
 

@@ -10,11 +10,11 @@ from collections.abc import Sequence
 import numpy as np
 
 from gptmodel.arrays import Ids, Ints, Logits
+from gptmodel.data import windows
+from gptmodel.data.windows import first_token_nats
 from gptmodel.decoding.engine import Decoder, generate, left_pad, window_start
 from gptmodel.decoding.sampling import Sampling, sample_rng
 from gptmodel.errors import UserError
-from gptmodel.export import windows
-from gptmodel.model.loss import batch_windows, first_token_nats, plan_windows, read_windows
 from gptmodel.results.bundle import Cost, Parity
 
 LOGITS_PER_BATCH = 1 << 22  # 16 MiB of fp32 per decoder
@@ -56,8 +56,8 @@ def cost(candidate: Decoder, ids: Ids, window: int, torch_nats: float, limit: fl
     `UserError` where that is more than `limit` (a share of it) above torch's.
     """
     nats = first_token_nats(candidate.vocab_size)
-    for batch in batch_windows(plan_windows(len(ids), window), LOGITS_PER_BATCH // candidate.vocab_size):
-        nats += _nats(candidate, read_windows(ids, batch).astype(np.int64))
+    for batch in windows.batches(windows.plan(len(ids), window), LOGITS_PER_BATCH // candidate.vocab_size):
+        nats += _nats(candidate, windows.read(ids, batch).astype(np.int64))
     change = nats / torch_nats - 1
     if not change <= limit:  # NaN does not pass
         raise UserError(

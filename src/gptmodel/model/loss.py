@@ -14,9 +14,6 @@ Shape suffixes: B windows in a batch, T tokens of a window, S = T + 1 with the o
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import groupby
-from operator import attrgetter
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -24,6 +21,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from gptmodel.arrays import Floats, Ids
+from gptmodel.data import windows
+from gptmodel.data.windows import Window, first_token_nats
 from gptmodel.model.networks import LanguageModel
 
 LARGEST_EXPONENT = 700.0  # e^709 is the largest float
@@ -84,64 +83,6 @@ class Score:
         }
 
 
-class Window(NamedTuple):
-    """A stretch of a text that is read at once: it predicts, at each of its tokens, the one that follows."""
-
-    start: int  # its first token
-    length: int  # tokens that it reads
-    scored: int  # its last predictions: those that no window before it has made
-
-    @property
-    def first_scored(self) -> int:
-        """The first token whose prediction counts."""
-        return self.start + self.length - self.scored + 1
-
-
-def plan_windows(tokens: int, context: int, stride: int | None = None) -> list[Window]:
-    """Return the windows that together score every token of a text but the first, each once and in order.
-
-    They begin `stride` tokens apart (default: a context, so that none overlap). The last is shorter where the text
-    ends before it is full.
-
-    >>> [tuple(window) for window in plan_windows(10, context=4)]
-    [(0, 4, 4), (4, 4, 4), (8, 1, 1)]
-    >>> [tuple(window) for window in plan_windows(10, context=4, stride=2)]
-    [(0, 4, 4), (2, 4, 2), (4, 4, 2), (6, 3, 1)]
-    """
-    windows, scored = list[Window](), 1
-    for start in range(0, tokens - 1, stride or context):
-        if scored == tokens:
-            break
-        length = min(context, tokens - 1 - start)
-        windows.append(Window(start, length, start + length + 1 - scored))
-        scored = start + length + 1
-    return windows
-
-
-def batch_windows(windows: Sequence[Window], most_tokens: int) -> list[list[Window]]:
-    """Return the windows in batches: neighbours of one length, with at most `most_tokens` tokens or one window.
-
-    >>> [len(batch) for batch in batch_windows(plan_windows(24, context=4), most_tokens=9)]
-    [2, 2, 1, 1]
-    """
-    batches = list[list[Window]]()
-    for length, group in groupby(windows, attrgetter("length")):
-        alike, size = list(group), max(1, most_tokens // length)
-        batches += [alike[first : first + size] for first in range(0, len(alike), size)]
-    return batches
-
-
-def read_windows(ids: Ids, windows: Sequence[Window]) -> Ids:
-    """Return the tokens of windows of one length, each with the one after its last: (B, T + 1)."""
-    starts_B = np.array([window.start for window in windows])
-    return ids[starts_B[:, None] + np.arange(windows[0].length + 1)]
-
-
-def first_token_nats(vocab_size: int) -> float:
-    """Return the cost of a text's first token: nothing precedes it, so each is as likely."""
-    return math.log(vocab_size)
-
-
 def total_nats(
     network: LanguageModel,
     ids: Ids,
@@ -156,8 +97,7 @@ def total_nats(
     `between` is called before each batch; what it raises ends the evaluation.
     """
     part, parts = share
-    windows = plan_windows(len(ids), network.context)
-    batches = batch_windows(windows, LOGITS_PER_BATCH // network.vocab_size)
+    batches = windows.batches(windows.plan(len(ids), network.context), LOGITS_PER_BATCH // network.vocab_size)
     own = [
         batch
         for number, batch in enumerate(batches)
@@ -175,8 +115,8 @@ def token_nats(network: LanguageModel, ids: Ids, device: torch.device, stride: i
     With a `stride` (1 to the context) every token is predicted from at least context - stride tokens, or from all
     there are. Unknown characters cost extra: add `tokenizer.naming_nats`.
     """
-    windows = plan_windows(len(ids), network.context, stride)
-    batches = batch_windows(windows, LOGITS_PER_BATCH // network.vocab_size)
+    planned = windows.plan(len(ids), network.context, stride)
+    batches = windows.batches(planned, LOGITS_PER_BATCH // network.vocab_size)
     nats = np.full(len(ids), first_token_nats(network.vocab_size))
     for batch, scored in zip(batches, _score(network, ids, device, batches), strict=True):
         first = batch[0].first_scored
@@ -209,10 +149,10 @@ def _score(
     training = network.training
     network.eval()
     try:
-        for windows in batches:
+        for batch in batches:
             between()
-            nats_BT = window_nats(network, read_windows(ids, windows), device)
-            scored = [nats_T[-window.scored :] for nats_T, window in zip(nats_BT, windows, strict=True)]
+            nats_BT = window_nats(network, windows.read(ids, batch), device)
+            scored = [nats_T[-window.scored :] for nats_T, window in zip(nats_BT, batch, strict=True)]
             yield torch.cat(scored).cpu().double()  # MPS has no float64
     finally:
         network.train(training)
