@@ -25,7 +25,7 @@ Shape suffixes as in `gpt`: B batch, T new tokens, C n_embd, F n_hidden, K input
 """
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -36,8 +36,8 @@ from gptmodel.export.graph_builder import OPSET
 from gptmodel.export.transformer import TransformerGraph
 from gptmodel.model.gpt import GPT, LAYER_NORM_EPS, RMS_NORM_EPS
 from gptmodel.params import GPTNetwork
+from gptmodel.runtime.graphs import Precision
 
-Precision = Literal["fp32", "int8", "fp16"]
 CacheRanges = Sequence[tuple[float, float]]  # per layer: the largest magnitude of its keys and of its values
 
 MICROSOFT = "com.microsoft"

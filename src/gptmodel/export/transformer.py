@@ -71,7 +71,7 @@ class TransformerGraph(GraphBuilder, ABC):
 
     @abstractmethod
     def _add_and_norm(self, total: str, norm: str, y_BTC: str, stream_BTC: str) -> tuple[str, str]:
-        """Add y to the residual stream (node `total`, if it is a node of its own) and normalise; return norm and sum."""
+        """Add y to the residual stream and normalise; return norm and sum. `total` names the sum if it is a node."""
 
     @abstractmethod
     def _gelu(self, name: str, x_BTF: str) -> str:

@@ -9,42 +9,22 @@ Left out on purpose: how a bundle comes to be (`export`); this module needs no t
 """
 
 import json
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_origin
+from typing import Any
 
 from gptmodel import files
 from gptmodel.data.tokenizer import Tokenizer
 from gptmodel.decoding.engine import Decoder
 from gptmodel.errors import UserError
+from gptmodel.results.bundle import FORMAT, FORMAT_VERSION, BundleInfo, FileEntry
 from gptmodel.runtime import graphs
-from gptmodel.runtime.device_decoder import DeviceDecoder
-from gptmodel.runtime.fast_decoder import FastDecoder
-from gptmodel.runtime.portable_decoder import OnnxDecoder
 from gptmodel.runtime.session import CudaNotLoaded, Device, Place
+from gptmodel.strict import parse
 
-FORMAT, FORMAT_VERSION = "gptmodel-bundle", 3
 MODEL, TOKENIZER, INFO = graphs.GRAPHS["portable"].file, "tokenizer.json", "bundle.json"
 ASK = "export it again (dvc repro) or copy the whole folder again"
-
-
-@dataclass(frozen=True)
-class Info:
-    """bundle.json, less the sizes and hashes of the files beside it."""
-
-    variant: str
-    level: str  # char, word or bpe
-    context: int  # tokens the model looks back on (1 for a bigram)
-    vocab_size: int
-    network: Mapping[str, Any]  # kind and sizes, as in params.yaml
-    parameters: int
-    corpus: Mapping[str, Any]  # name, title, author, licence, language
-    metrics: Mapping[str, Any]  # of the evaluate stage
-    graphs: Mapping[str, Any]  # name of a graph -> how close it is to torch: `parity.Parity` or `parity.Cost`
-    versions: Mapping[str, str]  # of gptmodel, torch, onnx and onnxruntime at export
-    best_step: int
-    fingerprint: str
 
 
 @dataclass(frozen=True)
@@ -52,7 +32,7 @@ class Bundle:
     """A loaded bundle: what continues text."""
 
     path: Path
-    info: Info
+    info: BundleInfo
     tokenizer: Tokenizer
     graph: str  # name of the graph that runs
     place: Place
@@ -67,10 +47,10 @@ class Bundle:
         """
         info = read_info(path)
         name, place = graphs.choose(device, info.graphs, graph)
-        check(path, [TOKENIZER, *graphs.files(name)])
+        check(path, [TOKENIZER, *graphs.GRAPHS[name].files])
         tokenizer = Tokenizer.load(path / TOKENIZER)
         try:
-            decoder = open_graph(path, name, info.context, place, threads)
+            decoder = graphs.GRAPHS[name].open(path, info.context, place, threads)
         except CudaNotLoaded:
             if device != "auto":
                 raise
@@ -82,28 +62,16 @@ class Bundle:
         return cls(path, info, tokenizer, name, place, threads, decoder)
 
 
-def open_graph(path: Path, name: str, context: int, place: Place, threads: int) -> Decoder:
-    """Return the decoder of one graph of the bundle at `path`."""
-    file = path / graphs.GRAPHS[name].file
-    if name == "portable":
-        return OnnxDecoder(file, context, place, threads)
-    if name == "fp16":
-        return DeviceDecoder(file, path / graphs.SAMPLER, place, threads)
-    return FastDecoder(file, place, threads)
-
-
-def write_info(folder: Path, info: Info) -> None:
-    """Write bundle.json, with the sizes and hashes of the files that are in the folder."""
-    entries = {
-        path.relative_to(folder).as_posix(): {"bytes": path.stat().st_size, "sha256": files.sha256(path)}
+def list_files(folder: Path) -> dict[str, FileEntry]:
+    """Return size and hash of every file in a folder, for the bundle.json that will be written beside them."""
+    return {
+        path.relative_to(folder).as_posix(): FileEntry(bytes=path.stat().st_size, sha256=files.sha256(path))
         for path in sorted(folder.rglob("*"))
         if path.is_file()
     }
-    head = {"format": FORMAT, "format_version": FORMAT_VERSION}
-    files.write_json(folder / INFO, head | asdict(info) | {"files": entries})
 
 
-def read_info(path: Path) -> Info:
+def read_info(path: Path) -> BundleInfo:
     """Return bundle.json after checking it, and that the files that it names are there in full length."""
     values = _read_json(path)
     if values.get("format") != FORMAT:
@@ -114,14 +82,10 @@ def read_info(path: Path) -> Info:
             f"{path / INFO} has format_version {version}, this gptmodel reads {FORMAT_VERSION}:"
             " install the version of gptmodel that wrote it, or export the model again"
         )
-    for field in fields(Info):
-        kind: Any = get_origin(field.type) or field.type
-        if not isinstance(values.get(field.name), kind):
-            raise UserError(f"{path / INFO}: {field.name} is missing or not of type {kind.__name__}: {ASK}")
-    info = Info(**{field.name: values[field.name] for field in fields(Info)})
+    info = parse(BundleInfo, values, path / INFO)
     if "portable" not in info.graphs or not set(info.graphs) <= set(graphs.GRAPHS):
         raise UserError(f"{path / INFO}: graphs must be some of {', '.join(graphs.GRAPHS)}, with portable: {ASK}")
-    for name in [TOKENIZER, *dict.fromkeys(file for graph in info.graphs for file in graphs.files(graph))]:
+    for name in [TOKENIZER, *dict.fromkeys(file for graph in info.graphs for file in graphs.GRAPHS[graph].files)]:
         size, _ = _entry(path, values, name)
         if not (path / name).is_file():
             raise UserError(f"{path / name} does not exist: {ASK}")

@@ -6,35 +6,67 @@ int8      int8.onnx   the same with weights, keys and values in 8 bits
 fp16      fp16.onnx   the same in half precision; tokens are chosen on the device (sampler.onnx)
 """
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
 
+from gptmodel.decoding.engine import Decoder
 from gptmodel.errors import UserError
+from gptmodel.runtime.device_decoder import DeviceDecoder
+from gptmodel.runtime.fast_decoder import FastDecoder
+from gptmodel.runtime.portable_decoder import OnnxDecoder
 from gptmodel.runtime.session import Device, Place, pick
 
 SAMPLER = "sampler.onnx"
 
+Precision = Literal["fp32", "int8", "fp16"]
+Opener = Callable[["GraphSpec", Path, int, Place, int], Decoder]  # the folder, context, device, threads
+
 
 @dataclass(frozen=True)
-class Graph:
-    """One ONNX file of a bundle."""
+class GraphSpec:
+    """One graph of a bundle."""
 
+    name: str
     file: str
-    places: tuple[Place, ...]
+    devices: tuple[Place, ...]
+    precision: Precision
+    gate: Literal["parity", "cost"]  # how export judges it: by its logits, or by what it costs a text
+    opener: Opener
+    companions: tuple[str, ...] = ()  # files that it needs beside its own
+    every_network: bool = False  # or only a GPT
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """All files that it needs."""
+        return (self.file, *self.companions)
+
+    def open(self, folder: Path, context: int, device: Place, threads: int) -> Decoder:
+        """Return its decoder; `UserError` as `session.open_session`."""
+        return self.opener(self, folder, context, device, threads)
 
 
-GRAPHS = {
-    "portable": Graph("model.onnx", ("cpu", "cuda")),
-    "fp32": Graph("fp32.onnx", ("cpu",)),
-    "int8": Graph("int8.onnx", ("cpu",)),
-    "fp16": Graph("fp16.onnx", ("cuda",)),
-}
+def _portable(spec: GraphSpec, folder: Path, context: int, device: Place, threads: int) -> Decoder:
+    return OnnxDecoder(folder / spec.file, context, device, threads)
+
+
+def _fast(spec: GraphSpec, folder: Path, context: int, device: Place, threads: int) -> Decoder:
+    return FastDecoder(folder / spec.file, device, threads)
+
+
+def _on_device(spec: GraphSpec, folder: Path, context: int, device: Place, threads: int) -> Decoder:
+    return DeviceDecoder(folder / spec.file, folder / SAMPLER, device, threads)
+
+
+_GRAPHS = (
+    GraphSpec("portable", "model.onnx", ("cpu", "cuda"), "fp32", "parity", _portable, every_network=True),
+    GraphSpec("fp32", "fp32.onnx", ("cpu",), "fp32", "parity", _fast),
+    GraphSpec("int8", "int8.onnx", ("cpu",), "int8", "cost", _fast),
+    GraphSpec("fp16", "fp16.onnx", ("cuda",), "fp16", "cost", _on_device, (SAMPLER,)),
+)
+GRAPHS = {spec.name: spec for spec in _GRAPHS}
 FASTEST_FIRST: dict[Place, tuple[str, ...]] = {"cpu": ("int8", "fp32", "portable"), "cuda": ("fp16", "portable")}
-
-
-def files(name: str) -> list[str]:
-    """Return the ONNX files that a graph needs."""
-    return [GRAPHS[name].file, *([SAMPLER] if name == "fp16" else [])]
 
 
 def choose(device: Device, present: Collection[str], asked: str | None = None) -> tuple[str, Place]:
@@ -47,7 +79,7 @@ def choose(device: Device, present: Collection[str], asked: str | None = None) -
         return next(name for name in FASTEST_FIRST[place] if name in present), place
     if asked not in present:
         raise UserError(f"variant {asked}: this bundle has {', '.join(present)}")
-    places = GRAPHS[asked].places
+    places = GRAPHS[asked].devices
     if device == "auto" and len(places) == 1:
         return asked, pick(places[0])
     place = pick(device)
