@@ -57,7 +57,8 @@ def build() -> onnx.ModelProto:
 
 def _weights(graph: GraphBuilder) -> tuple[str, str]:
     """Add each token's weight in the draw, (B, V), and the likeliest token."""
-    one, zero = graph.constant("one", np.array(1.0)), graph.constant("zero", np.array(0.0))
+    one = graph.constant("one", np.array(1.0))
+    zero = graph.constant("zero", np.array(0.0))
     minus_infinity = graph.constant("minus_infinity", np.array(-np.inf))
     raw_BV = graph.node("Cast", "raw", ["logits"], to=DOUBLE)
     smaller_BV = graph.node("Div", "penalty/above_0", [raw_BV, "repetition_penalty"])
@@ -77,7 +78,8 @@ def _weights(graph: GraphBuilder) -> tuple[str, str]:
 
 def _keep_likeliest(graph: GraphBuilder, weight_BV: str) -> str:
     """Add the weights with those outside the k likeliest, then outside the nucleus, set to 0."""
-    zero, none = graph.constant("zero", np.array(0.0)), graph.constant("none", np.array(0, np.int64))
+    zero = graph.constant("zero", np.array(0.0))
+    none = graph.constant("none", np.array(0, np.int64))
     size = graph.node("Shape", "vocabulary", ["logits"], start=1, end=2)
     graph.node("TopK", "sort", [weight_BV, size], ["sorted", "order"], axis=1, largest=1, sorted=1)
     scalar = graph.node("Squeeze", "vocabulary/scalar", [size])
@@ -115,7 +117,8 @@ def _draw(graph: GraphBuilder, kept_BV: str, greedy_B1: str) -> str:
 
 def _state(graph: GraphBuilder, token_B1: str) -> None:
     """Add what the next step reads."""
-    none, unit = graph.constant("none", np.array(0, np.int64)), graph.constant("unit", np.array(1, np.int64))
+    none = graph.constant("none", np.array(0, np.int64))
+    unit = graph.constant("unit", np.array(1, np.int64))
     is_token_BV = graph.node("Equal", "seen/new", [token_B1, "rank"])
     graph.node("Or", "seen/all", ["seen", is_token_BV], ["next_seen"])
     graph.node("Add", "step/next", ["step", unit], ["next_step"])
