@@ -1,5 +1,5 @@
-"""A network as files that run elsewhere: ONNX graphs in a bundle, a folder for transformers, and their model cards.
+"""From a trained network to ONNX graphs, a transformers folder and a model card, proven equal (stage export).
 
-May import: model, runtime, decoding, data, results and the ground; torch, onnx and onnxruntime. Start reading:
-bundle_writer.py.
+May import: the ground, results, data, decoding, model, runtime.
+Start reading: bundle_writer.py, then parity.py, then portable_graph.py.
 """

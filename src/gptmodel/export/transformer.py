@@ -53,7 +53,7 @@ class TransformerGraph(GraphBuilder, ABC):
         self._head(y_BTC)
 
     def declare_ids_and_logits(self, *rows: str) -> None:
-        """Declare the token ids and the logits, in fp32, of each of the `rows` dimensions."""
+        """Declare the token ids, and the logits in fp32; `rows` names their dimensions before the vocabulary."""
         self.input("input_ids", TensorProto.INT64, "batch", "new")
         self.output("logits", TensorProto.FLOAT, *rows, self.network.vocab_size)
 
