@@ -5,9 +5,10 @@ from hypothesis import strategies as st
 
 from gptmodel.data import fitting
 from gptmodel.decoding import generation
-from gptmodel.decoding.generation import Settings, StopFilter, complete, known_text, stream, unknown_characters
-from gptmodel.decoding.sampling import Sampling
-from gptmodel.errors import UserError
+from gptmodel.decoding.generation import complete, stream
+from gptmodel.decoding.prompts import known_text, unknown_characters
+from gptmodel.decoding.sampling import InvalidSetting, Sampling
+from gptmodel.decoding.sequence import Settings, StopFilter
 from gptmodel.model.torch_decoder import TorchDecoder
 from gptmodel.runtime.bundle import Bundle
 from tests.support.bundles import TEXT, chain, char_tokenizer, random_network, write
@@ -52,14 +53,15 @@ def test_a_stop_filter_gives_the_same_however_the_text_is_cut(text, stop, data):
 def test_a_stream_joined_is_the_finished_text_and_comes_in_pieces():
     for stop in ((), ("e",), ("l'", "\n")):
         how = Settings(40, FREE, seed=3, stop=stop)
-        pieces = list(stream(WRITER, LETTERS, ["vieil", ""], how, [0, 0]))
+        deltas = list(stream(WRITER, LETTERS, ["vieil", ""], how, [0, 0]))
         finished = list(complete(WRITER, LETTERS, ["vieil", ""], how))
-        for row in (0, 1):
-            own = [piece for piece in pieces if piece.row == row]
-            assert "".join(piece.text for piece in own) == finished[row].text
-            assert [piece.finished for piece in own if piece.finished] == [finished[row]]
-            assert own[-1].finished
-    assert len([piece for piece in stream(WRITER, LETTERS, ["vieil"], Settings(40, FREE, 3)) if piece.text]) == 40
+        for number in (0, 1):
+            own = [delta for of, delta in deltas if of == number]
+            assert "".join(delta.text for delta in own) == finished[number].text
+            assert sum(delta.tokens for delta in own) == finished[number].tokens
+            assert [delta.finish_reason for delta in own if delta.finish_reason] == [finished[number].finish_reason]
+            assert own[-1].finish_reason
+    assert len([delta for _, delta in stream(WRITER, LETTERS, ["vieil"], Settings(40, FREE, 3)) if delta.text]) == 40
 
 
 def test_every_sample_of_every_prompt_in_order_whatever_the_batch(monkeypatch):
@@ -113,7 +115,8 @@ def test_the_last_space_of_a_prompt_goes_to_the_first_token(words):
 def test_a_character_of_several_bytes_comes_whole():
     words = fitting.fit_bpe(TEXT, 256)  # bytes only
     decoder, how = TorchDecoder(chain(words, "aîœ")), Settings(6, GREEDY, 0)
-    assert [piece.text for piece in stream(decoder, words, ["a"], how)] == ["î", "œ", "a", "\N{REPLACEMENT CHARACTER}"]
+    texts = [delta.text for _, delta in stream(decoder, words, ["a"], how)]
+    assert texts == ["", "î", "", "œ", "a", "\N{REPLACEMENT CHARACTER}"]
 
 
 def test_a_very_long_prompt_is_seen_through_its_window():
@@ -127,15 +130,17 @@ def test_a_very_long_prompt_is_seen_through_its_window():
 
 @pytest.mark.parametrize(
     ("values", "name"),
-    [((0, FREE, 0), "max-new-tokens"), ((1, FREE, -1), "seed"), ((1, FREE, 0, ("a", "")), "stop")],
+    [((0, FREE, 0), "max_new_tokens"), ((1, FREE, -1), "seed"), ((1, FREE, 0, ("a", "")), "stop")],
 )
 def test_settings_that_make_no_sense_are_named(values, name):
-    with pytest.raises(UserError, match=name):
+    with pytest.raises(InvalidSetting) as error:
         Settings(*values)
+    assert error.value.field == name
+    assert str(error.value) == f"{name} {error.value.reason}"
 
 
 def test_a_number_of_samples_below_one_is_named():
-    with pytest.raises(UserError, match="num-samples"):
+    with pytest.raises(InvalidSetting, match="num_samples must be 1 or above, not 0"):
         list(complete(WRITER, LETTERS, ["l"], Settings(1, FREE, 0), num_samples=0))
 
 

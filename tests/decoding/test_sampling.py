@@ -6,9 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from gptmodel.decoding.engine import generate, left_pad, window_start
-from gptmodel.decoding.sampling import Sampling, choose, sample_rng
-from gptmodel.errors import UserError
+from gptmodel.decoding.engine import generate, window_start
+from gptmodel.decoding.sampling import InvalidSetting, Sampling, choose, sample_rng
 from gptmodel.model.torch_decoder import TorchDecoder
 from tests.support.networks import CONFIGS, CONTEXT, GPT_KINDS, VOCAB_SIZE, build
 
@@ -37,8 +36,9 @@ def tokens(decoder, prompts, count, sampling=FREE, samples=None, **options):
     ],
 )
 def test_sampling_values_that_make_no_sense_are_named(values):
-    with pytest.raises(UserError, match=list(values)[-1].replace("_", "-")):
+    with pytest.raises(InvalidSetting) as error:
         Sampling(**values)
+    assert error.value.field == list(values)[-1]
 
 
 @settings(max_examples=50, deadline=None)
@@ -103,10 +103,14 @@ def test_every_token_of_prompt_and_text_counts_as_seen():
     inner = TorchDecoder(build("modern"))
 
     class Positive:
-        context, vocab_size, empty_cache = inner.context, inner.vocab_size, staticmethod(inner.empty_cache)
+        context, vocab_size, logits = inner.context, inner.vocab_size, inner.logits
 
-        def __call__(self, ids, cache, last=False):
-            logits, cache = inner(ids, cache, last)
+        def prefill(self, rows):
+            logits, cache = inner.prefill(rows)
+            return logits + 100, cache
+
+        def step(self, ids, cache):
+            logits, cache = inner.step(ids, cache)
             return logits + 100, cache
 
     written = tokens(Positive(), [[1, 2], [3]], VOCAB_SIZE - 2, Sampling(0.0, repetition_penalty=1e9))
@@ -138,8 +142,8 @@ def test_cached_equals_recomputed_from_the_window_past_the_context_too(kind):
         rng, seen = sample_rng(5, sample), list(prompt)
         for token in row:
             window = seen[window_start(len(seen), decoder.context) :]
-            logits, _ = decoder(np.array([window]), None)
-            assert choose(logits[:, -1], FREE, np.array([rng.random()]))[0] == token
+            [logits] = decoder.logits([window])
+            assert choose(logits[-1:], FREE, np.array([rng.random()]))[0] == token
             seen.append(token)
 
 
@@ -163,12 +167,10 @@ def test_the_same_seed_gives_the_same_tokens_and_another_one_others():
 
 def test_torch_keeps_no_hidden_state():
     decoder = TorchDecoder(build("modern"))
-    ids, pad = left_pad([[1, 2, 3], [4]])
-    _, cache = decoder(ids, decoder.empty_cache(pad))
-    step = np.array([[5], [6]])
-    first, _ = decoder(step, cache)
-    decoder(np.array([[9], [9]]), cache)
-    again, _ = decoder(step, cache)
+    _, cache = decoder.prefill([[1, 2, 3], [4]])
+    first, _ = decoder.step(np.array([5, 6]), cache)
+    decoder.step(np.array([9, 9]), cache)
+    again, _ = decoder.step(np.array([5, 6]), cache)
     assert np.array_equal(first, again)
 
 
@@ -188,11 +190,17 @@ def test_the_cache_never_outgrows_the_context(kind):
     seen = []
 
     class Watched:
-        context, vocab_size, empty_cache = decoder.context, decoder.vocab_size, staticmethod(decoder.empty_cache)
+        context, vocab_size, logits = decoder.context, decoder.vocab_size, decoder.logits
 
-        def __call__(self, ids, cache, last=False):
-            seen.append(cache.keys_BHSD[0].shape[2] + ids.shape[1])
-            return decoder(ids, cache, last)
+        def prefill(self, rows):
+            logits, cache = decoder.prefill(rows)
+            seen.append(cache.keys_BHSD[0].shape[2])
+            return logits, cache
+
+        def step(self, ids, cache):
+            logits, cache = decoder.step(ids, cache)
+            seen.append(cache.keys_BHSD[0].shape[2])
+            return logits, cache
 
     tokens(Watched(), [[1], list(range(CONTEXT - 2))], 3 * CONTEXT)
     assert max(seen) == CONTEXT
