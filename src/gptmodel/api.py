@@ -150,7 +150,9 @@ class Model:
         """
         sampling = Sampling(temperature, top_k, top_p, repetition_penalty)
         settings = _settings(max_new_tokens, sampling, seed, stop)
-        texts = [finished.text for finished in self.complete([prompt], settings, num_samples or 1)]
+        texts = [
+            finished.text for finished in self.complete([prompt], settings, 1 if num_samples is None else num_samples)
+        ]
         return texts[0] if num_samples is None else texts
 
     def stream(

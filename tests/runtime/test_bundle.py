@@ -97,7 +97,10 @@ DAMAGE = {
     ),
     "no hashes": (lambda b: altered_json(b, files={}), r"no size and sha256 of tokenizer\.json"),
     "no context": (lambda b: altered_json(b, context=None), "context: missing"),
-    "a corpus of another type": (lambda b: altered_json(b, corpus="Hugo"), r"corpus: input should be .*Origin.*, not 'Hugo'"),
+    "a corpus of another type": (
+        lambda b: altered_json(b, corpus="Hugo"),
+        r"corpus: input should be .*Origin.*, not 'Hugo'",
+    ),
     "another vocabulary": (
         lambda b: (fitting.fit_char("abc", 1).save(b / TOKENIZER), renew_hashes(b)),
         r"tokenizer\.json has 4 tokens, bundle\.json says",
@@ -198,7 +201,9 @@ def test_a_graph_that_is_not_there_or_runs_elsewhere_is_named(folder, monkeypatc
         Bundle.load(folder, "cpu", graph="fp16")
 
 
-@pytest.mark.parametrize(("device", "expected"), [("cpu", ["int8", "fp32", "portable"]), ("cuda", ["fp16", "portable"])])
+@pytest.mark.parametrize(
+    ("device", "expected"), [("cpu", ["int8", "fp32", "portable"]), ("cuda", ["fp16", "portable"])]
+)
 def test_the_fastest_graph_that_is_there_is_taken(monkeypatch, device, expected):
     monkeypatch.setattr(graphs, "pick", lambda asked: asked)
     present = set(GRAPHS)

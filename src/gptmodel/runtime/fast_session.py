@@ -123,7 +123,7 @@ class FastSession:
             last_B = np.minimum(length_B, end) - 1
             wanted_BT = np.arange(first, end) < length_B[:, None]
             last_rows_B = last_B - first + (end - first) * np.arange(len(rows))
-            inputs = {
+            inputs: dict[str, npt.NDArray[Any]] = {
                 "input_ids": ids_BT[:, first:end].copy(),
                 "last_place": last_B.astype(np.int32),
                 "total_length": np.array(end, dtype=np.int32),
