@@ -8,7 +8,6 @@ that the host's sampler writes from the same logits, for every way of sampling, 
 """
 
 import argparse
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +21,7 @@ from gptmodel.model import checkpoint
 from gptmodel.model.gpt import GPT
 from gptmodel.model.loss import total_nats
 from gptmodel.model.torch_decoder import TorchDecoder
-from gptmodel.runtime import bundle, graphs
+from gptmodel.runtime import graphs
 from gptmodel.runtime.fast_decoder import FastDecoder
 
 SAMPLINGS = [Sampling(0), Sampling(0.8, top_p=0.95), Sampling(1.0, top_k=9, repetition_penalty=1.2)]
@@ -45,13 +44,13 @@ def main() -> None:
     folder = Path("models") / asked.model
     network, meta = checkpoint.load(folder / "checkpoint")
     data, reference = Dataset.read(Path("data/tokens") / meta.level), TorchDecoder(network)
-    portable = bundle.open_graph(folder / "bundle", "portable", reference.context, asked.device, 1)
-    print(asked.model, asdict(parity.check(reference, portable, data.ids["validation"], network.context, 1e-3)))
+    portable = graphs.GRAPHS["portable"].open(folder / "bundle", reference.context, asked.device, 1)
+    print(asked.model, parity.check(reference, portable, data.ids["validation"], network.context, 1e-3).model_dump())
     if not isinstance(network, GPT):
         return
-    chunks = bundle.open_graph(folder / "bundle", "fp16", reference.context, asked.device, 1)
+    chunks = graphs.GRAPHS["fp16"].open(folder / "bundle", reference.context, asked.device, 1)
     paid = total_nats(network, data.ids["test"], torch.device("cpu"))
-    print(asked.model, asdict(parity.cost(chunks, data.ids["test"], network.context, paid, 1e-3)))
+    print(asked.model, parity.cost(chunks, data.ids["test"], network.context, paid, 1e-3).model_dump())
     host = FastDecoder(folder / "bundle" / graphs.GRAPHS["fp16"].file, asked.device)
     for rows in (1, 3, 8):
         for sampling in SAMPLINGS:

@@ -20,6 +20,7 @@ def convert(folder: Path, model: Path, job: workload.Job) -> None:
     """Export the network, in a process that may import torch."""
     import weights
 
+    from gptmodel.data import windows
     from gptmodel.export import calibration, fast_graph, portable_graph, sampler_graph
 
     network = weights.load(folder)
@@ -27,7 +28,7 @@ def convert(folder: Path, model: Path, job: workload.Job) -> None:
     if graph == "portable":
         built = portable_graph.build(network)
     else:
-        [text] = workload.prompts(job, 1, calibration.POSITIONS)
+        [text] = workload.prompts(job, 1, windows.POSITIONS)
         built = fast_graph.build(network, precision, calibration.cache_ranges(network, np.array(text)))
     model.write_bytes(built.SerializeToString())
     (folder / SAMPLER).write_bytes(sampler_graph.build().SerializeToString())

@@ -1,5 +1,6 @@
 import errno
 import json
+import re
 import socket
 from pathlib import Path
 
@@ -12,18 +13,18 @@ from hypothesis import strategies as st
 from gptmodel.data.tokenizer import Tokenizer
 from gptmodel.decoding.engine import generate
 from gptmodel.decoding.sampling import Sampling, sample_rng
-from gptmodel.errors import UserError
-from gptmodel.export import hf
+from gptmodel.export import hf, model_card
 from gptmodel.model import gpt, networks
 from gptmodel.model.torch_decoder import TorchDecoder
 from tests.data.test_tokenizer import BOOK, TOKENIZERS, laws, texts
 from tests.support.bundles import char_tokenizer, random_network
+from tests.support.cards import results
 from tests.support.networks import CONFIGS, CONTEXT, GPT_KINDS
 
 transformers = pytest.importorskip("transformers")
 
 WORDS = char_tokenizer()
-HOMES = {
+ARCHITECTURES = {
     "bigram": None,
     "classic": "GPT2LMHeadModel",
     "classic-relu-untied": "GPT2LMHeadModel",
@@ -52,6 +53,10 @@ def no_internet(monkeypatch):
     assert not asked
 
 
+def write(folder: Path, network, tokenizer: Tokenizer) -> None:
+    hf.write_folder(folder, network, tokenizer, results())
+
+
 def load(folder: Path):
     """Return the model as anyone would load it, after checking that the file holds just what the model has."""
     model, report = transformers.AutoModelForCausalLM.from_pretrained(folder, output_loading_info=True)
@@ -72,9 +77,9 @@ def assert_same_logits(network, model):
 @pytest.mark.parametrize("kind", GPT_KINDS)
 def test_transformers_computes_our_logits_in_training_mode_too(kind, tmp_path):
     network = random_network(kind, WORDS)
-    hf.write(tmp_path / "hf", network, WORDS)
+    write(tmp_path / "hf", network, WORDS)
     model = load(tmp_path / "hf")
-    assert type(model).__name__ == hf.home(network) == HOMES[kind]
+    assert type(model).__name__ == hf.architecture(network) == ARCHITECTURES[kind]
     assert (model.dtype, model.config.max_position_embeddings) == (torch.float32, CONTEXT)
     for config in (model.config, model.generation_config):
         assert {config.bos_token_id, config.eos_token_id, config.pad_token_id} == {None}
@@ -91,7 +96,7 @@ def test_tying_follows_the_network(kind, tmp_path):
     with torch.no_grad():
         for parameter in network.parameters():
             parameter.add_(0.3 * torch.randn_like(parameter))
-    hf.write(tmp_path / "hf", network, WORDS)
+    write(tmp_path / "hf", network, WORDS)
     model = load(tmp_path / "hf")
     assert (model.get_input_embeddings().weight is model.get_output_embeddings().weight) == config.tie_embeddings
     assert_same_logits(network, model)
@@ -103,14 +108,14 @@ def test_the_constants_of_our_layers_are_written_not_assumed(kind, tmp_path, mon
         for name, value in {"ROPE_BASE": 50.0, "RMS_NORM_EPS": 0.2, "LAYER_NORM_EPS": 0.2}.items():
             monkeypatch.setattr(module, name, value)
     network = random_network(kind, WORDS)
-    hf.write(tmp_path / "hf", network, WORDS)
+    write(tmp_path / "hf", network, WORDS)
     assert_same_logits(network, load(tmp_path / "hf"))
 
 
 @pytest.mark.parametrize("kind", GPT_KINDS)
 def test_greedy_generation_is_ours_and_never_the_unknown_token(kind, tmp_path):
     network = random_network(kind, WORDS)
-    hf.write(tmp_path / "hf", network, WORDS)
+    write(tmp_path / "hf", network, WORDS)
     prompts = [[i] for i in range(WORDS.vocab_size)]
 
     def ours(banned):
@@ -127,7 +132,7 @@ def test_greedy_generation_is_ours_and_never_the_unknown_token(kind, tmp_path):
 @pytest.mark.parametrize("level", TOKENIZERS)
 def test_the_tokenizer_gives_our_ids_and_our_text(level, kind, tmp_path):
     ours = TOKENIZERS[level]
-    hf.write(tmp_path / "hf", random_network(kind, ours), ours)
+    write(tmp_path / "hf", random_network(kind, ours), ours)
     theirs = transformers.AutoTokenizer.from_pretrained(tmp_path / "hf")
     assert (len(theirs), theirs.model_max_length) == (ours.vocab_size, CONTEXT)
     assert not theirs.all_special_tokens
@@ -147,7 +152,7 @@ def test_the_tokenizer_gives_our_ids_and_our_text(level, kind, tmp_path):
 @pytest.mark.parametrize("kind", GPT_KINDS)
 def test_what_the_tokenizer_returns_goes_into_the_model_as_it_is(kind, tmp_path):
     network = random_network(kind, WORDS)
-    hf.write(tmp_path / "hf", network, WORDS)
+    write(tmp_path / "hf", network, WORDS)
     tokenizer, model = transformers.AutoTokenizer.from_pretrained(tmp_path / "hf"), load(tmp_path / "hf")
     inputs = tokenizer("Où vas-tu", return_tensors="pt")
     with torch.no_grad():
@@ -171,13 +176,20 @@ def test_what_the_tokenizer_returns_goes_into_the_model_as_it_is(kind, tmp_path)
         ("classic", {"norm": "rmsnorm", "qk_norm": True}, r"norm: rmsnorm .*, qk_norm: true"),
     ],
 )
-def test_a_network_without_a_home_is_refused_by_the_name_of_its_field(kind, changes, named, tmp_path):
+def test_a_network_without_an_architecture_is_told_by_the_names_of_its_fields(kind, changes, named, tmp_path):
     network = networks.build(CONFIGS[kind].model_copy(update=changes), WORDS.vocab_size)
-    assert hf.home(network) is None
-    with pytest.raises(UserError, match=f"^{named}.*: transformers has no architecture") as caught:
-        hf.write(tmp_path / "hf", network, WORDS)
-    assert "\n" not in str(caught.value)
-    assert not list(tmp_path.iterdir())
+    assert hf.architecture(network) is None
+    write(tmp_path / "hf", network, WORDS)
+    assert [path.name for path in (tmp_path / "hf").iterdir()] == ["README.md"]
+    said = (tmp_path / "hf" / "README.md").read_text(encoding="utf-8")
+    assert re.search(rf"transformers has no such architecture \({named}", said)
+
+
+def test_the_card_is_written_with_the_folder(tmp_path):
+    write(tmp_path / "hf", random_network("modern", WORDS), WORDS)
+    said = (tmp_path / "hf" / "README.md").read_text(encoding="utf-8")
+    assert said == model_card.hf_card(results(), "Qwen3ForCausalLM")
+    assert "`Qwen3ForCausalLM`" in said
 
 
 def content(folder: Path) -> dict[str, bytes]:
@@ -185,7 +197,7 @@ def content(folder: Path) -> dict[str, bytes]:
 
 
 def test_a_failed_write_leaves_the_older_folder_as_it_was(tmp_path, monkeypatch):
-    hf.write(tmp_path / "hf", random_network("modern", WORDS), WORDS)
+    write(tmp_path / "hf", random_network("modern", WORDS), WORDS)
     before = content(tmp_path)
 
     def full(*_):
@@ -195,9 +207,9 @@ def test_a_failed_write_leaves_the_older_folder_as_it_was(tmp_path, monkeypatch)
     with monkeypatch.context() as patch:
         patch.setattr(Tokenizer, "save", full)
         with pytest.raises(OSError, match="no space"):
-            hf.write(tmp_path / "hf", other, WORDS)
+            write(tmp_path / "hf", other, WORDS)
     assert content(tmp_path) == before
-    hf.write(tmp_path / "hf", other, WORDS)
+    write(tmp_path / "hf", other, WORDS)
     assert set(content(tmp_path)) == set(before)
     assert content(tmp_path) != before
 
@@ -205,7 +217,7 @@ def test_a_failed_write_leaves_the_older_folder_as_it_was(tmp_path, monkeypatch)
 @pytest.mark.parametrize("kind", GPT_KINDS)
 def test_the_folder_says_nothing_of_where_it_was_written(kind, tmp_path):
     for place in ("here", "there/beyond"):
-        hf.write(tmp_path / place, random_network(kind, WORDS), WORDS)
+        write(tmp_path / place, random_network(kind, WORDS), WORDS)
     assert content(tmp_path / "here") == content(tmp_path / "there/beyond")
     config = json.loads((tmp_path / "here" / "config.json").read_text(encoding="utf-8"))
     assert "/" not in json.dumps(config)

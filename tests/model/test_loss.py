@@ -7,9 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gptmodel.data.tokenizer import naming_nats
-from gptmodel.evaluation import scores
 from gptmodel.model import loss
-from gptmodel.model.checkpoint import Meta
 from gptmodel.model.loss import Score, sliding_nats, token_nats, total_nats
 from tests.support.networks import CONFIGS, CONTEXT, VOCAB_SIZE, build
 
@@ -19,7 +17,7 @@ IDS = np.random.default_rng(2).integers(VOCAB_SIZE, size=200).astype(np.uint16)
 
 @pytest.mark.parametrize("kind", list(CONFIGS))
 @pytest.mark.parametrize("length", [1, 2, CONTEXT, CONTEXT + 1, CONTEXT + 2, 5 * CONTEXT, 200])
-def test_every_token_is_charged_exactly_once(kind: str, length: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_token_is_scored_exactly_once(kind: str, length: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Against a loop that asks for one token at a time; in several batches, so that their seams are covered too."""
     monkeypatch.setattr(loss, "LOGITS_PER_BATCH", 3 * CONTEXT * VOCAB_SIZE)
     network, ids = build(kind), torch.from_numpy(IDS[:length].astype(np.int64))
@@ -94,7 +92,7 @@ def test_evaluation_restores_the_mode_and_draws_no_dropout() -> None:
     assert network.training
 
 
-def test_unknown_characters_are_paid_for() -> None:
+def test_unknown_characters_cost_a_choice_among_all_characters() -> None:
     ids = np.array([0, 3, 0, 5], dtype=np.uint16)
     assert naming_nats(ids, None).tolist() == [0] * 4
     assert naming_nats(ids, 0) == pytest.approx([math.log(1_112_064), 0, math.log(1_112_064), 0])
@@ -112,11 +110,3 @@ def test_levels_compare_by_the_text_not_by_the_token() -> None:
 
 def test_a_text_without_spaces_has_a_finite_word_perplexity() -> None:
     assert math.isfinite(Score.of(1e6, 1000, "雨" * 1000).word_perplexity)
-
-
-def test_the_summary_of_a_model_is_one_line() -> None:
-    meta = Meta.model_construct(level="char", corpus={"title": "Roman"})
-    figures = {"bits_per_char": 2.081, "bits_per_char_low": 2.04, "bits_per_char_high": 2.12}
-    metrics = {"best_step": 7, "validation": figures | {"bits_per_char": 2.0871}, "test": figures}
-    expected = "bits per character: validation 2.087 (2.040 to 2.120), test 2.081 (2.040 to 2.120)"
-    assert scores.summary(meta, metrics) == f"Roman, char level: {expected}"

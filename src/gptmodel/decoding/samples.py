@@ -6,6 +6,7 @@ from gptmodel.data.tokenizer import Tokenizer
 from gptmodel.decoding import generation
 from gptmodel.decoding.engine import Decoder
 from gptmodel.decoding.sampling import Sampling
+from gptmodel.decoding.sequence import Settings
 from gptmodel.results.samples import Sample, Samples
 
 
@@ -13,7 +14,7 @@ def write(
     decoder: Decoder, tokenizer: Tokenizer, prompts: Sequence[str], sampling: Sampling, max_new_tokens: int, seed: int
 ) -> list[Sample]:
     """Return one sample of each prompt."""
-    settings = generation.Settings(max_new_tokens, sampling, seed)
+    settings = Settings(max_new_tokens, sampling, seed)
     return [
         Sample(prompt=written.prompt, text=written.text, temperature=sampling.temperature, seed=seed)
         for written in generation.complete(decoder, tokenizer, prompts, settings)

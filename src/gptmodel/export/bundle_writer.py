@@ -1,112 +1,122 @@
-"""From a checkpoint to a bundle: each ONNX graph is built, held against torch, and all are written only if all pass."""
+"""From a network to a bundle: each ONNX graph is built and compared with torch; all are written only if all pass."""
 
-from collections.abc import Mapping
-from dataclasses import asdict
+from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
 
+import onnx
 import onnxruntime
 
 from gptmodel import files
 from gptmodel.arrays import Ids
 from gptmodel.data.dataset import Dataset
-from gptmodel.data.tokenizer import Tokenizer
 from gptmodel.errors import UserError
-from gptmodel.export import calibration, fast_graph, hf, parity, portable_graph, sampler_graph
+from gptmodel.export import calibration, fast_graph, model_card, parity, portable_graph, sampler_graph
+from gptmodel.export.fast_graph import CacheRanges
 from gptmodel.model import networks
-from gptmodel.model.checkpoint import Meta
 from gptmodel.model.gpt import GPT
 from gptmodel.model.loss import total_nats
 from gptmodel.model.networks import LanguageModel
 from gptmodel.model.torch_decoder import TorchDecoder
 from gptmodel.params import Export
+from gptmodel.results.bundle import BundleInfo, Cost, Origin, Parity
+from gptmodel.results.corpus import CleanCorpus
 from gptmodel.runtime import bundle
-from gptmodel.runtime.graphs import GRAPHS, SAMPLER
+from gptmodel.runtime.graphs import GRAPHS, SAMPLER, GraphSpec
 
 
 def write_bundle(
-    folder: Path, network: LanguageModel, meta: Meta, data: Dataset, metrics: Mapping[str, Any], limits: Export
-) -> dict[str, Any]:
-    """Write the bundle of `network` (evaluation mode, CPU) to `folder`; return how close each graph is to torch.
+    folder: Path, network: LanguageModel, data: Dataset, results: model_card.Results, limits: Export
+) -> BundleInfo:
+    """Write the bundle of `network` (evaluation mode, CPU) to `folder`; return what its bundle.json says.
+
+    The model card is not among the files that bundle.json has hashes of: whoever publishes a model may change it.
 
     Raises:
         UserError: the tokenizer is not the one of the training, or a graph differs from torch by more than `limits`
             allows; `folder` is then left as it was.
     """
+    meta = results.meta
     tokenizer = data.folder / "tokenizer.json"
     if files.sha256(tokenizer) != meta.tokenizer_sha256:
-        raise UserError(f"{tokenizer} is not the one {meta.variant} was trained with: run `dvc repro`")
+        raise UserError(f"{tokenizer} is not the one {meta.name} was trained with: run `dvc repro`")
     with files.whole_folder(folder) as partial:
         (partial / bundle.TOKENIZER).write_bytes(tokenizer.read_bytes())
         write_graphs(partial, network, data.ids["train"])
-        proof = {name: _prove(partial, name, network, data, limits) for name in graphs(network)}
-        info = bundle.Info(
-            variant=meta.variant,
+        info = BundleInfo(
+            model=meta.name,
             level=meta.level,
             context=TorchDecoder(network).context,
             vocab_size=meta.vocab_size,
-            network=meta.network.model_dump(mode="json"),
+            network=network.config,
             parameters=networks.count_parameters(network),
-            corpus=meta.identity()["corpus"],
-            metrics=metrics,
-            graphs=proof,
+            corpus=_origin(results.corpus),
+            metrics=results.metrics,
+            graphs={spec.name: _prove(partial, spec, network, data, limits) for spec in graphs(network)},
             versions=versions("gptmodel", "torch", "onnx") | {"onnxruntime": onnxruntime.__version__},
             best_step=meta.best_step,
             fingerprint=meta.fingerprint,
+            files=bundle.list_files(partial),
         )
-        bundle.write_info(partial, info)
-    return proof
+        info.write(partial / bundle.INFO)
+        files.write_text(partial / model_card.CARD, model_card.bundle_card(results))
+    return info
 
 
-def write_hf(folder: Path, network: LanguageModel, tokenizer: Tokenizer) -> None:
-    """Write the folder that Hugging Face transformers loads, or one that says why it cannot."""
-    if hf.home(network):
-        hf.write(folder, network, tokenizer)
-    else:
-        with files.whole_folder(folder) as partial:
-            (partial / "README.md").write_text("transformers has no counterpart of this network.\n", encoding="utf-8")
-
-
-def graphs(network: LanguageModel) -> list[str]:
-    """Return the names of the graphs that a network has: a bigram, which is one look-up, the portable one only."""
-    return list(GRAPHS) if isinstance(network, GPT) else ["portable"]
+def graphs(network: LanguageModel) -> list[GraphSpec]:
+    """Return the graphs that a network has: a bigram, which is one look-up, the portable one only."""
+    return [spec for spec in GRAPHS.values() if spec.every_network or isinstance(network, GPT)]
 
 
 def write_graphs(folder: Path, network: LanguageModel, ids: Ids) -> None:
     """Write the ONNX files of a network; `ids` is a text that shows how large its keys and values get."""
-    (folder / GRAPHS["portable"].file).write_bytes(portable_graph.build(network).SerializeToString())
-    if isinstance(network, GPT):
-        ranges = calibration.cache_ranges(network, ids)
-        precisions: list[fast_graph.Precision] = ["fp32", "int8", "fp16"]
-        for precision in precisions:
-            file = folder / GRAPHS[precision].file
-            file.write_bytes(fast_graph.build(network, precision, ranges).SerializeToString())
-        (folder / SAMPLER).write_bytes(sampler_graph.build().SerializeToString())
-
-
-def _prove(folder: Path, name: str, network: LanguageModel, data: Dataset, limits: Export) -> dict[str, Any]:
-    """Return the figures of one graph, run on the CPU; `UserError` names the graph and the figure that fails."""
-    reference = TorchDecoder(network)
-    candidate = bundle.open_graph(folder, name, reference.context, "cpu", threads=1)
-    try:
-        if name in ("portable", "fp32"):
-            ids = data.ids["validation"]
-            return asdict(parity.check(reference, candidate, ids, network.context, limits.tolerance))
-        limit = {"int8": limits.int8_cost, "fp16": limits.fp16_cost}[name]
-        ids = data.ids["test"] if len(data.ids["test"]) else data.ids["validation"]
-        torch_nats = total_nats(network, ids, next(network.parameters()).device)
-        return asdict(parity.cost(candidate, ids, network.context, torch_nats, limit))
-    except UserError as error:
-        raise UserError(f"graph {name}: {error}") from None
+    ranges = calibration.cache_ranges(network, ids) if isinstance(network, GPT) else ()
+    for spec in graphs(network):
+        model = _BUILDERS[spec.name](network, spec, ranges)
+        (folder / spec.file).write_bytes(model.SerializeToString())
+        for companion in spec.companions:
+            (folder / companion).write_bytes(_COMPANIONS[companion]().SerializeToString())
 
 
 def versions(*packages: str) -> dict[str, str]:
     """Return the installed version of each package that is installed."""
-    found = {}
+    found = dict[str, str]()
     for package in packages:
         try:
             found[package] = version(package)
         except PackageNotFoundError:
             continue
     return found
+
+
+def _portable(network: LanguageModel, spec: GraphSpec, ranges: CacheRanges) -> onnx.ModelProto:
+    return portable_graph.build(network)
+
+
+def _fast(network: LanguageModel, spec: GraphSpec, ranges: CacheRanges) -> onnx.ModelProto:
+    assert isinstance(network, GPT)
+    return fast_graph.build(network, spec.precision, ranges)
+
+
+_Builder = Callable[[LanguageModel, GraphSpec, CacheRanges], onnx.ModelProto]
+_BUILDERS: dict[str, _Builder] = {"portable": _portable, "fp32": _fast, "int8": _fast, "fp16": _fast}
+_COMPANIONS = {SAMPLER: sampler_graph.build}
+
+
+def _prove(folder: Path, spec: GraphSpec, network: LanguageModel, data: Dataset, limits: Export) -> Parity | Cost:
+    """Return how close one graph is to torch, on the CPU; `UserError` names the graph and the figure that fails."""
+    reference = TorchDecoder(network)
+    candidate = spec.open(folder, reference.context, "cpu", threads=1)
+    try:
+        if spec.gate == "parity":
+            return parity.check(reference, candidate, data.ids["validation"], network.context, limits.tolerance)
+        ids = data.ids["test"] if len(data.ids["test"]) else data.ids["validation"]
+        limit = {"int8": limits.int8_cost, "fp16": limits.fp16_cost}[spec.precision]
+        torch_nats = total_nats(network, ids, next(network.parameters()).device)
+        return parity.cost(candidate, ids, network.context, torch_nats, limit)
+    except UserError as error:
+        raise UserError(f"graph {spec.name}: {error}") from None
+
+
+def _origin(corpus: CleanCorpus) -> Origin:
+    return Origin(**{field: getattr(corpus, field) for field in Origin.model_fields})

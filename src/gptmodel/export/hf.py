@@ -1,14 +1,13 @@
 """A network and its tokenizer as the folder that Hugging Face transformers loads by name, without code of ours.
 
 The classic network is GPT-2; the modern one is Qwen3 with QK-norm and Llama without. Weights are renamed, cut and
-transposed, never computed with, so the logits are those of `gpt.GPT` up to rounding. A mixture of fields that no
-architecture has, and the bigram, have no home here.
+transposed, never computed with, so the logits are those of `gpt.GPT` up to rounding. Other combinations of fields, and
+the bigram, have no architecture there; their folder says so.
 
 There are no special tokens: no text begins or ends with one, and none is read out of the text "<unk>". So generation
 stops at a length only, and batches of different lengths need a padding token of the caller's choice.
 
-Left out on purpose: what `generation` does to a prompt (NFC, plain equivalents of unknown characters), a model card
-(`model_card` writes it), half precision, GGUF.
+Left out on purpose: what `generation` does to a prompt (NFC, plain equivalents of unknown characters).
 Sources: transformers, `models/{gpt2,llama,qwen3}/{configuration,modeling}_*.py` and `tokenization_utils_base.py`.
 """
 
@@ -22,7 +21,8 @@ from torch import Tensor
 
 from gptmodel import files
 from gptmodel.data.tokenizer import Tokenizer
-from gptmodel.errors import UserError
+from gptmodel.export import model_card
+from gptmodel.export.model_card import Results
 from gptmodel.model import networks
 from gptmodel.model.gpt import GPT, LAYER_NORM_EPS, RMS_NORM_EPS, ROPE_BASE
 from gptmodel.model.networks import LanguageModel
@@ -77,8 +77,8 @@ _LLAMA_WORDS = {
 }
 
 
-def home(network: LanguageModel) -> str | None:
-    """Return the name of the transformers architecture that computes what `network` does, None if there is none."""
+def architecture(network: LanguageModel) -> str | None:
+    """Return the transformers architecture that computes what `network` does, None if there is none."""
     if not isinstance(network, GPT) or _obstacles(network.config):
         return None
     if network.config.norm == "layernorm":
@@ -86,28 +86,30 @@ def home(network: LanguageModel) -> str | None:
     return QWEN3 if network.config.qk_norm else LLAMA
 
 
-def write(folder: Path, network: LanguageModel, tokenizer: Tokenizer) -> None:
-    """Write config.json, generation_config.json, model.safetensors (fp32) and the tokenizer, all or nothing.
+def write_folder(folder: Path, network: LanguageModel, tokenizer: Tokenizer, results: Results) -> None:
+    """Write what transformers loads and a model card, or a README.md that says why it cannot: whole or not at all.
 
-    An older `folder` is replaced when the new one is complete.
-
-    Raises:
-        UserError: no architecture of transformers has the network's mixture of fields; the message names them.
+    The files are config.json, generation_config.json, model.safetensors (fp32) and the tokenizer. An older `folder` is
+    replaced when the new one is complete.
     """
-    architecture = home(network)
-    if not isinstance(network, GPT) or architecture is None:
-        raise UserError(
-            f"{', '.join(_obstacles(network.config))}: transformers has no architecture for this network; "
-            "use its ONNX bundle, or train one like GPT-2, Llama or Qwen3"
-        )
+    name = architecture(network)
+    with files.whole_folder(folder) as partial:
+        if isinstance(network, GPT) and name:
+            _write_model(partial, network, name, tokenizer)
+            card = model_card.hf_card(results, name)
+        else:
+            card = model_card.no_architecture_card(results, _obstacles(network.config))
+        files.write_text(partial / model_card.CARD, card)
+
+
+def _write_model(folder: Path, network: GPT, architecture: str, tokenizer: Tokenizer) -> None:
     renamed = _gpt2_weights(network) if architecture == GPT2 else _llama_weights(network)
     weights = {name: tensor.detach().float().cpu().contiguous() for name, tensor in renamed}
-    with files.whole_folder(folder) as partial:
-        (partial / "model.safetensors").write_bytes(serialize(weights, metadata={"format": "pt"}))
-        files.write_json(partial / "config.json", _config(network, architecture))
-        files.write_json(partial / "generation_config.json", _generation_config(tokenizer))
-        tokenizer.save(partial / "tokenizer.json")
-        files.write_json(partial / "tokenizer_config.json", _tokenizer_config(network.context))
+    (folder / "model.safetensors").write_bytes(serialize(weights, metadata={"format": "pt"}))
+    files.write_json(folder / "config.json", _config(network, architecture))
+    files.write_json(folder / "generation_config.json", _generation_config(tokenizer))
+    tokenizer.save(folder / "tokenizer.json")
+    files.write_json(folder / "tokenizer_config.json", _tokenizer_config(network.context))
 
 
 def _obstacles(config: Network) -> list[str]:

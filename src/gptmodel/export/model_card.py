@@ -1,31 +1,40 @@
 """The model card: README.md of a bundle and of hf/, with the metadata that the Hugging Face Hub reads at its head.
 
-It says what the model is, on what text it was trained and how, what it costs on text it never saw beside plain counts,
-how much of what it writes is copied, and what it is not for. Every figure comes from a file of the pipeline.
+It says what the model is, on what text it was trained and how, how well it predicts text it never saw beside baselines
+that count, how much of what it writes is copied, and what it is not for. Every figure comes from a stage's record; the
+sentences are in templates/. Nothing is of a clock or a machine, so that the same weights give the same card.
 
-Left out on purpose: how close each ONNX graph is to torch (bundle.json has it), and a licence for the weights, which
-is for whoever publishes them to choose.
+Left out on purpose: a licence for the weights, which is for whoever publishes them to choose.
 Sources: Mitchell et al. 2019, "Model Cards for Model Reporting" (arXiv:1810.03993);
-https://huggingface.co/docs/hub/model-cards and `huggingface_hub.ModelCardData` for the metadata.
+https://huggingface.co/docs/hub/model-cards.
 """
 
 import json
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal
 
-from gptmodel import files
-from gptmodel.model.checkpoint import Meta
-from gptmodel.outputs import read_json
-from gptmodel.params import Training, Model
+import jinja2
+from huggingface_hub import EvalResult, ModelCardData
+
+from gptmodel.params import Training
+from gptmodel.results.corpus import OWN_TEXT, CleanCorpus
+from gptmodel.results.evaluation import Baselines, Breakdown, Metrics, Novelty, SplitScore
+from gptmodel.results.training import Meta
+from gptmodel.strict import Strict
 
 CARD = "README.md"
 LEVELS = {"char": "characters", "word": "words", "bpe": "byte pairs"}
-OWN_TEXT = "your own text"  # the licence that `catalog` gives a text of the user
-# The rows of the novelty table: what stands in novelty.json and what it means.
+# The rows of two tables: a field of the record and what it means.
+SCORES = {
+    "sliding_bits_per_char": "with a sliding window",
+    "dynamic_bits_per_char": "learning while it reads",
+    "bits_per_byte": "bits per byte",
+    "unigram_bits_per_char": "counts of its tokens, bits per character",
+    "bigram_bits_per_char": "counts of pairs of its tokens (Kneser-Ney)",
+}
 NOVELTY = {
     "words_known": "words that the training text or the lexicon has",
     "distinct_words": "different words, of all",
@@ -33,224 +42,170 @@ NOVELTY = {
     "copied_8_word_sequences": "8-word sequences that the training text has",
 }
 
+Row = Sequence[str]
+
 
 @dataclass(frozen=True)
 class Results:
-    """What the stages found out about one model, as their JSON files hold it."""
+    """What the stages found out about one model, and the title page of its text."""
 
-    metrics: Mapping[str, Any]
-    training: Mapping[str, Any]
-    novelty: Mapping[str, Any]
-    breakdown: Mapping[str, Any]
-    ladder: Mapping[str, Any]
+    meta: Meta
+    corpus: CleanCorpus
+    metrics: Metrics
+    breakdown: Breakdown
+    novelty: Novelty
+    baselines: Baselines
 
     @classmethod
-    def read(cls, folder: Path, ladder: Path) -> "Results":
-        """Read those of models/NAME and of data/ladder; `UserError` names the file that is missing or damaged."""
-        paths = [folder / f"{name}.json" for name in ("metrics", "training", "novelty", "breakdown")]
-        return cls(*(read_json(path) for path in [*paths, ladder / "ladder.json"]))
-
-    @property
-    def split(self) -> str:
-        """The split that the main figures are of: test, or validation where there is no test text."""
-        return "test" if "test" in self.metrics else "validation"
-
-    @property
-    def best_count(self) -> Mapping[str, Any]:
-        """The best of the counts, on that split."""
-        best: Mapping[str, Any] = next(row for row in self.ladder["splits"][self.split] if row["name"] == self.best)
-        return best
-
-    @property
-    def best(self) -> str:
-        """The name of the best of the counts."""
-        return str(self.ladder["best"])
+    def read(cls, meta: Meta, corpus: CleanCorpus, evaluation: Path, baselines: Path) -> "Results":
+        """Read models/NAME/evaluation and data/baselines; `UserError` names the file that is missing or damaged."""
+        return cls(
+            meta,
+            corpus,
+            Metrics.read(evaluation / "metrics.json"),
+            Breakdown.read(evaluation / "breakdown.json"),
+            Novelty.read(evaluation / "novelty.json"),
+            Baselines.read(baselines / "baselines.json"),
+        )
 
 
-def write(folder: Path, ladder: Path, meta: Meta, settings: Variant, architecture: str | None) -> None:
-    """Write README.md into bundle/ of models/NAME and, where transformers has the `architecture`, into hf/.
-
-    It is not among the files that bundle.json holds hashes of: whoever publishes a model may change it.
-    """
-    results = Results.read(folder, ladder)
-    files.write_text(folder / "bundle" / CARD, card(meta, settings, results, "bundle", ""))
-    if architecture:
-        files.write_text(folder / "hf" / CARD, card(meta, settings, results, "hf", architecture))
+def bundle_card(results: Results) -> str:
+    """Return README.md of a bundle."""
+    return _card("bundle.md.jinja", results, library="onnx")
 
 
-def card(meta: Meta, settings: Variant, results: Results, folder: Literal["bundle", "hf"], architecture: str) -> str:
-    """Return README.md for the `folder`; `settings` is how it was trained, `architecture` is that of `hf.home`."""
-    parts = [
-        _front_matter(meta, results, folder),
-        f"# {meta.variant}: {meta.corpus['title']}\n",
-        _summary(meta, results),
-        _running(results.novelty["per_sample"][0]["prompt"], folder, architecture),
-        _text(meta),
-        _training(meta, settings, results),
-        _cost(results),
-        _novelty(results.novelty),
-        _limits(meta, results, folder),
-        _origin(meta),
-    ]
-    return "\n".join(parts)
+def hf_card(results: Results, architecture: str) -> str:
+    """Return README.md of a folder that transformers loads as this `architecture`."""
+    return _card("hf.md.jinja", results, library="transformers", architecture=architecture)
 
 
-def _front_matter(meta: Meta, results: Results, folder: str) -> str:
-    """Return the YAML head; every value is written as JSON, which YAML contains."""
-    scored = results.metrics[results.split]
-    metrics = [
-        {"type": name, "value": round(scored[name], 4), "name": title}
+def no_architecture_card(results: Results, obstacles: Sequence[str]) -> str:
+    """Return README.md of the folder of a network that transformers does not have; `obstacles` says why."""
+    return _templates().get_template("no_architecture.md.jinja").render(meta=results.meta, obstacles=obstacles)
+
+
+def _card(template: str, results: Results, library: str, architecture: str = "") -> str:
+    meta, corpus, metrics = results.meta, results.corpus, results.metrics
+    return (
+        _templates()
+        .get_template(template)
+        .render(
+            vars(results),
+            front_matter=_front_matter(results, library),
+            architecture=architecture,
+            version=version("gptmodel"),
+            level=LEVELS[meta.level],
+            context=1 if meta.model.network == "bigram" else meta.model.context,
+            split=metrics.main_split,
+            best=results.baselines.best_on(metrics.main_split),
+            prompt=results.novelty.per_sample[0].prompt,
+            text_rows=list(_text_rows(corpus)),
+            setting_rows=[*_setting_rows(meta.model), *_setting_rows(meta.engine)],
+            score_rows=list(_score_rows(metrics, results.baselines)),
+            class_rows=list(_class_rows(results.breakdown)),
+            novelty_rows=list(_novelty_rows(results.novelty)),
+        )
+    )
+
+
+def _front_matter(results: Results, library: str) -> str:
+    meta, corpus, metrics = results.meta, results.corpus, results.metrics
+    figures = [
+        EvalResult(
+            task_type="text-generation",
+            dataset_type=corpus.name,
+            dataset_name=corpus.title,
+            dataset_split=metrics.main_split,
+            metric_type=name,
+            metric_name=title,
+            metric_value=round(getattr(metrics.main, name), 4),
+        )
         for name, title in (("bits_per_char", "bits per character"), ("bits_per_byte", "bits per byte"))
     ]
-    dataset = {"name": meta.corpus["title"], "type": meta.corpus["name"], "split": results.split}
-    result = {"task": {"type": "text-generation"}, "dataset": dataset, "metrics": metrics}
-    head: dict[str, Any] = {"language": meta.language} if meta.language else {}
-    head |= {
-        "license": "unknown" if meta.corpus["licence"] == OWN_TEXT else "other",
-        "library_name": {"bundle": "onnx", "hf": "transformers"}[folder],
-        "pipeline_tag": "text-generation",
-        "tags": ["gptmodel", meta.level, meta.network.network],
-        "model-index": [{"name": meta.variant, "results": [result]}],
-    }
-    lines = (f"{key}: {json.dumps(value, ensure_ascii=False)}" for key, value in head.items())
-    return "\n".join(["---", *lines, "---", ""])
-
-
-def _summary(meta: Meta, results: Results) -> str:
-    author = f" by {meta.corpus['author']}" if meta.corpus["author"] else ""
-    scored = results.metrics[results.split]
-    return (
-        f"A small language model ({results.metrics['parameters']:,} parameters) over {LEVELS[meta.level]}, trained "
-        f"from scratch on one text: *{meta.corpus['title']}*{author}. It continues text in the manner of that text and "
-        f"knows nothing else.\n\nIt pays **{scored['bits_per_char']:.3f} bits per character** for the "
-        f"{results.split} text, which it never saw (95 % interval {_interval(scored)}). Counting alone "
-        f"({results.best}) pays {results.best_count['bits_per_char']:.3f}.\n"
+    data = ModelCardData(
+        language=corpus.language,
+        license="unknown" if corpus.licence == OWN_TEXT else "other",
+        library_name=library,
+        pipeline_tag="text-generation",
+        tags=["gptmodel", meta.level, meta.model.network],
+        model_name=meta.name,
+        eval_results=figures,
     )
+    return str(data.to_yaml())
 
 
-def _running(prompt: str, folder: str, architecture: str) -> str:
-    if folder == "hf":
-        return f"""## Run it
-
-With [transformers](https://huggingface.co/docs/transformers), where it is a `{architecture}`; no code of its own:
-
-```python
-from transformers import AutoModelForCausalLM, AutoTokenizer
-
-model = AutoModelForCausalLM.from_pretrained(".")  # this folder
-tokenizer = AutoTokenizer.from_pretrained(".")
-inputs = tokenizer({json.dumps(prompt, ensure_ascii=False)}, return_tensors="pt")
-outputs = model.generate(**inputs, max_new_tokens=100, do_sample=True, temperature=0.8)
-print(tokenizer.decode(outputs[0]))
-```
-"""
-    return f"""## Run it
-
-With ONNX Runtime, without PyTorch (`pip install 'gptmodel[cpu]'`), from the folder above this one:
-
-    gptmodel generate bundle {shlex.quote(prompt)} --temperature 0.8 --seed 1
-    gptmodel info bundle
-
-`bundle.json` describes the ONNX files and how close each is to the trained network. `model.onnx` has standard operators
-only, so that any ONNX runtime takes it: onnxruntime-web for one, as `examples/web/generate.mjs` of gptmodel shows.
-"""
+def _text_rows(corpus: CleanCorpus) -> Iterator[Row]:
+    for field in ("title", "author", "year", "language", "licence", "source"):
+        if getattr(corpus, field) is not None:
+            yield field, str(getattr(corpus, field))
+    for name, split in corpus.splits.items():
+        yield f"{name} text", f"{split.characters:,} characters"
+    for file in corpus.files:
+        yield f"`{file.name}`", f"sha256 `{file.sha256}`"
 
 
-def _text(meta: Meta) -> str:
-    corpus = meta.corpus
-    shown = {key: corpus[key] for key in ("title", "author", "year", "language", "licence", "source")}
-    rows = [(key, value) for key, value in shown.items() if value is not None]
-    rows += [(f"{name} text", f"{of['characters']:,} characters") for name, of in corpus["splits"].items()]
-    rows += [(f"`{file['name']}`", f"sha256 `{file['sha256']}`") for file in corpus["files"]]
-    return f"## The text\n\n{_table(('', ''), rows)}\nThe splits are cut by position, in this order.\n"
+def _setting_rows(section: Strict) -> Iterator[Row]:
+    fields = type(section).model_fields
+    values = section.model_dump(mode="json")
+    for name in sorted(fields, key=lambda name: name in Training.model_fields):  # the network first
+        yield f"`{name}`", f"`{json.dumps(values[name])}`", fields[name].description or "kind"
 
 
-def _training(meta: Meta, settings: Variant, results: Results) -> str:
-    network = meta.network.model_dump(mode="json")
-    described = type(meta.network).model_fields
-    chosen = network | {key: getattr(settings, key) for key in Training.model_fields}
-    meanings = {key: of.description or "kind" for key, of in (described | Training.model_fields).items()}
-    rows = [(f"`{key}`", f"`{json.dumps(value)}`", meanings[key]) for key, value in chosen.items()]
-    ran = results.training
-    return (
-        f"## Network and training\n\n{_table(('', 'value', 'meaning'), rows)}\n"
-        f"Vocabulary: {meta.vocab_size:,} tokens. Seed {meta.seed}. The weights are those of step {meta.best_step:,}, "
-        f"the best on the validation text. Training took {ran['seconds']:,.0f} s on {ran['device']} "
-        f"({ran['precision']}, {ran['execution']}), {ran['tokens_per_second']:,} tokens per second.\n"
-    )
+def _score_rows(metrics: Metrics, baselines: Baselines) -> Iterator[Row]:
+    scores = metrics.splits.values()
+    yield "bits per character", *(f"{score.bits_per_char:.3f}" for score in scores)
+    yield "its 95 % interval", *map(_interval, scores)
+    for field, title in SCORES.items():
+        yield title, *(f"{getattr(score, field):.3f}" for score in scores)
+    for baseline in baselines.splits[metrics.main_split]:
+        if baseline.name in ("uniform", baselines.best):
+            on_splits = [baselines.named(baseline.name, split) for split in metrics.splits]
+            yield f"baseline: {baseline.name}", *(f"{score.bits_per_char:.3f}" for score in on_splits)
 
 
-def _cost(results: Results) -> str:
-    scored = {split: results.metrics[split] for split in ("validation", "test") if split in results.metrics}
-    names = {
-        "bits_per_char": "bits per character",
-        "sliding_bits_per_char": "with a sliding window",
-        "dynamic_bits_per_char": "learning while it reads",
-        "bits_per_byte": "bits per byte",
-        "unigram_bits_per_char": "counts of its tokens, bits per character",
-        "bigram_bits_per_char": "counts of pairs of its tokens (Kneser-Ney)",
-    }
-    rows: list[Sequence[object]] = [
-        (title, *(f"{of[name]:.3f}" for of in scored.values())) for name, title in names.items()
-    ]
-    rows.insert(1, ("its 95 % interval", *map(_interval, scored.values())))
-    for step in (step["name"] for step in results.ladder["splits"][results.split]):
-        if step in ("uniform", results.best):
-            costs = [{row["name"]: row for row in results.ladder["splits"][split]}[step] for split in scored]
-            rows.append((f"counts of characters: {step}", *(f"{cost['bits_per_char']:.3f}" for cost in costs)))
-    classes = [
-        (one["class"], f"{one['share']:.1%}", f"{one['bits_per_char']:.2f}", f"{one['share_of_bits']:.1%}")
-        for one in results.breakdown["by_class"]
-    ]
-    return (
-        f"## What unseen text costs\n\n{_table(('', *scored), rows)}\n"
-        "Every character is charged, unknown ones and words too, so that the figures compare across vocabularies. The "
-        "interval is for other text of this kind; another seed of the training moves the model as well.\n\n"
-        f"{_table((results.breakdown['split'], 'characters', 'bits per character', 'of all bits'), classes)}"
-    )
+def _class_rows(breakdown: Breakdown) -> Iterator[Row]:
+    for share in breakdown.by_class:
+        yield share.name, f"{share.share:.1%}", f"{share.bits_per_char:.2f}", f"{share.share_of_bits:.1%}"
 
 
-def _interval(scored: Mapping[str, Any]) -> str:
-    return f"{scored['bits_per_char_low']:.3f} to {scored['bits_per_char_high']:.3f}"
-
-
-def _novelty(novelty: Mapping[str, Any]) -> str:
-    own, beside = novelty["samples"], novelty["held_out"]
-    rows = [(title, f"{own[name]:.1%}", f"{beside[name]:.1%}") for name, title in NOVELTY.items()]
+def _novelty_rows(novelty: Novelty) -> Iterator[Row]:
+    texts = (novelty.samples, novelty.held_out)
+    for field, title in NOVELTY.items():
+        yield title, *(f"{getattr(figures, field):.1%}" for figures in texts)
     longest = "longest copy from the training text, characters"
-    rows.append((longest, f"{own['longest_copy_characters']}", f"{beside['longest_copy_characters']}"))
-    warnings = novelty["warnings"] or ["No warning: neither copies nor repetition are far above held-out text's."]
-    return (
-        f"## How new is what it writes?\n\nIn {len(novelty['per_sample'])} samples, beside as much text of the author "
-        f"that it never saw:\n\n{_table(('', 'samples', 'held-out text'), rows)}\n"
-        f"The longest copy: {_code(own['longest_copy_text'])}\n\n" + "".join(f"- {line}\n" for line in warnings)
+    yield longest, *(str(figures.longest_copy_characters) for figures in texts)
+
+
+def _templates() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("gptmodel.export"),
+        autoescape=False,  # Markdown; the table cells are escaped by `cell`
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
     )
+    environment.filters |= {
+        "cell": _cell,
+        "code": _code,
+        "interval": _interval,
+        "json": lambda text: json.dumps(text, ensure_ascii=False),
+        "shell": shlex.quote,
+    }
+    return environment
 
 
-def _limits(meta: Meta, results: Results, folder: str) -> str:
-    context = 1 if meta.network.network == "bigram" else meta.network.context
-    train = meta.corpus["splits"]["train"]["characters"]
-    lines = [
-        f"It read {train:,} characters of one text. What it writes looks like that text and means nothing: there are "
-        "no facts, instructions or opinions in it.",
-        "It repeats what the text says about people, as the text's time said it.",
-        f"It sees the last {context:,} token{'s' * (context > 1)} only.",
-        "It can give back passages of its training text word for word; the table above says how much it did. Mind "
-        "the text's licence.",
-    ]
-    if folder == "hf":
-        lines.append(
-            "There are no special tokens: generation stops at a length, batches need a padding token of your choice. "
-            "`gptmodel generate` replaces characters that the model does not know; here they are unknown tokens."
-        )
-    return "## Limits\n\n" + "".join(f"- {line}\n" for line in lines)
+def _interval(score: SplitScore) -> str:
+    return f"{score.bits_per_char_low:.3f} to {score.bits_per_char_high:.3f}"
 
 
-def _origin(meta: Meta) -> str:
-    return (
-        f"## Origin\n\ngptmodel {version('gptmodel')}, training `{meta.fingerprint}`, weights sha256 "
-        f"`{meta.weights_sha256}`. The same parameters, text, code and machine give the same weights.\n"
-    )
+def _cell(text: str) -> str:
+    """Return `text` as it may stand in a table.
+
+    >>> _cell("a | b")
+    'a \\\\| b'
+    """
+    return " ".join(text.replace("|", "\\|").split("\n"))
 
 
 def _code(text: str) -> str:
@@ -260,16 +215,3 @@ def _code(text: str) -> str:
     '`Ah ! ⏎ Le roi`'
     """
     return f"`{text.replace('`', ' ').replace(chr(10), ' ⏎ ')}`"
-
-
-def _table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """Return a Markdown table.
-
-    >>> print(_table(("", "test"), [("a | b", 1.5)]), end="")
-    |  | test |
-    |---|---|
-    | a \\| b | 1.5 |
-    """
-    cells = [head, ["---"] * len(head), *([str(cell).replace("|", "\\|") for cell in row] for row in rows)]
-    lines = ["|" + "|".join(row) + "|" if row[0] == "---" else f"| {' | '.join(row)} |" for row in cells]
-    return "".join(f"{line}\n" for line in lines)

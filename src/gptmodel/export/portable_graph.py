@@ -10,80 +10,53 @@ the `Decoder` contract:
 
 A bigram has neither padding nor cache: input_ids -> logits.
 
-Left out on purpose: sampling, half precision and quantisation, kernels of one vendor (com.microsoft).
-Source: https://onnx.ai/onnx/operators. Measured on 2 CPU cores: one Attention node with past inputs is 5 to 15 % faster
-than the same from MatMul and Softmax; SiLU as x * Sigmoid(x) is fused by ONNX Runtime, opset 24's Swish is not.
+SiLU is written as x * Sigmoid(x), which ONNX Runtime fuses; it does not fuse Swish of opset 24.
+Source: https://onnx.ai/onnx/operators.
 
 Shape suffixes as in `gpt`: B batch, T new tokens, S tokens seen so far, C n_embd, F n_hidden, H heads, D head size.
 """
 
 import numpy as np
 import onnx
-from onnx import TensorProto, helper
+from onnx import TensorProto
 
-from gptmodel.export.graph_builder import IR_VERSION, OPSET, Graph, Weights, network_weights, tensor
+from gptmodel.export.graph_builder import GraphBuilder
+from gptmodel.export.transformer import TransformerGraph, network_weights
 from gptmodel.model.bigram import Bigram
 from gptmodel.model.gpt import GPT
 from gptmodel.model.networks import LanguageModel
-from gptmodel.params import GPTNetwork
 
 
 def build(network: LanguageModel) -> onnx.ModelProto:
-    """Return the checked ONNX model of a network."""
-    weights = network_weights(network)
-    graph = _bigram(network, weights) if isinstance(network, Bigram) else _gpt(network, weights)
-    opset = helper.make_opsetid("", OPSET)
-    model = helper.make_model(graph, opset_imports=[opset], ir_version=IR_VERSION, producer_name="gptmodel")
-    onnx.checker.check_model(model, full_check=True)
-    return model
+    """Return the checked ONNX model of a network; `UserError` where it is too large for one file."""
+    return _bigram(network) if isinstance(network, Bigram) else _gpt(network)
 
 
-def _bigram(network: Bigram, weights: Weights) -> onnx.GraphProto:
-    graph = Graph(weights)
-    graph.node("Gather", "table", [graph.weight("table.weight"), "input_ids"], ["logits"])
-    return helper.make_graph(
-        graph.nodes,
-        "bigram",
-        [tensor("input_ids", TensorProto.INT64, "batch", "new")],
-        [tensor("logits", TensorProto.FLOAT, "batch", "new", network.vocab_size)],
-        list(graph.constants.values()),
-    )
+def _bigram(network: Bigram) -> onnx.ModelProto:
+    graph = GraphBuilder()
+    table = graph.constant("table.weight", network_weights(network)["table.weight"])
+    graph.node("Gather", "table", [table, "input_ids"], ["logits"])
+    graph.input("input_ids", TensorProto.INT64, "batch", "new")
+    graph.output("logits", TensorProto.FLOAT, "batch", "new", network.vocab_size)
+    return graph.checked_model("bigram")
 
 
-def _gpt(network: GPT, weights: Weights) -> onnx.GraphProto:
-    config, graph = network.config, Graph(weights)
-    position_BT, mask_B1TS = _places(graph)
-    table = graph.weight("token_embedding.weight")
-    x_BTC = graph.node("Gather", "embedding/tokens", [table, "input_ids"])
-    if config.positions == "learned":
-        places = graph.weight("position_embedding.weight")
-        learned_BTC = graph.node("Gather", "embedding/positions", [places, position_BT])
-        x_BTC = graph.node("Add", "embedding/sum", [x_BTC, learned_BTC])
-    else:
-        graph.constant("rotary_cos", network.cos_SR.cpu().numpy())
-        graph.constant("rotary_sin", network.sin_SR.cpu().numpy())
-    for layer in range(config.n_layer):
-        x_BTC = _block(graph, config, layer, x_BTC, position_BT, mask_B1TS)
-    x_BTC = graph.norm(config.norm, "final_norm", x_BTC)
-    if config.tie_embeddings:
-        head_CV = graph.node("Transpose", "head.weight", [table], perm=[1, 0])
-    else:
-        head_CV = graph.constant("head.weight", weights["head.weight"].T)
-    graph.node("MatMul", "head", [x_BTC, head_CV], ["logits"])
-    inputs = [tensor("input_ids", TensorProto.INT64, "batch", "new"), tensor("pad", TensorProto.INT64, "batch")]
-    outputs = [tensor("logits", TensorProto.FLOAT, "batch", "new", network.vocab_size)]
-    for layer in range(config.n_layer):
-        for kind in ("key", "value"):
-            heads, size = config.n_head, config.head_size
-            inputs.append(tensor(f"past_{kind}.{layer}", TensorProto.FLOAT, "batch", heads, "past", size))
-            outputs.append(tensor(f"present_{kind}.{layer}", TensorProto.FLOAT, "batch", heads, "total", size))
-    return helper.make_graph(graph.nodes, "gpt", inputs, outputs, list(graph.constants.values()))
+def _gpt(network: GPT) -> onnx.ModelProto:
+    graph = _PortableGraph(network)
+    graph.add_network(graph.position_BT)
+    graph.declare_ids_and_logits("batch", "new")
+    graph.input("pad", TensorProto.INT64, "batch")
+    graph.declare_cache(TensorProto.FLOAT, past="past", present="total")
+    return graph.checked_model("gpt")
 
 
-def _places(graph: Graph) -> tuple[str, str]:
-    """Add each new token's position (its place less the padding) and the mask that is added to the scores."""
-    zero, one = graph.constant("zero", np.array(0, np.int64)), graph.constant("one", np.array(1, np.int64))
-    axis_1, axes_1_2, last = graph.integers("axis_1", 1), graph.integers("axes_1_2", 1, 2), graph.integers("last", -1)
+def _positions_and_mask(graph: GraphBuilder) -> tuple[str, str]:
+    """Add each new token's position (its index in the row less the padding) and the mask added to the scores."""
+    zero = graph.constant("zero", np.array(0, np.int64))
+    one = graph.constant("one", np.array(1, np.int64))
+    axis_1 = graph.integers("axis_1", 1)
+    axes_1_2 = graph.integers("axes_1_2", 1, 2)
+    last = graph.integers("last", -1)
     past = graph.node("Shape", "past_length", ["past_key.0"], start=2, end=3)
     new = graph.node("Shape", "new_length", ["input_ids"], start=1, end=2)
     first = graph.node("Squeeze", "first_place", [past])
@@ -105,47 +78,49 @@ def _places(graph: Graph) -> tuple[str, str]:
     return position_BT, graph.node("Unsqueeze", "mask", [mask_BTS, axis_1])
 
 
-def _block(graph: Graph, config: GPTNetwork, layer: int, x_BTC: str, position_BT: str, mask_B1TS: str) -> str:
-    name = f"blocks.{layer}"
-    y_BTC = graph.norm(config.norm, f"{name}.attention_norm", x_BTC)
-    y_BTC = _attention(graph, config, layer, y_BTC, position_BT, mask_B1TS)
-    x_BTC = graph.node("Add", f"{name}/after_attention", [x_BTC, y_BTC])
-    y_BTC = graph.norm(config.norm, f"{name}.mlp_norm", x_BTC)
-    y_BTC = _mlp(graph, config, f"{name}.mlp", y_BTC)
-    return graph.node("Add", f"{name}/after_mlp", [x_BTC, y_BTC])
+class _PortableGraph(TransformerGraph):
+    """Adds standard operators."""
 
+    def __init__(self, network: GPT) -> None:
+        super().__init__(network)
+        self.position_BT, self._mask_B1TS = _positions_and_mask(self)
 
-def _attention(graph: Graph, config: GPTNetwork, layer: int, x_BTC: str, position_BT: str, mask_B1TS: str) -> str:
-    name = f"blocks.{layer}.attention"
-    q, k, v = f"{name}/q", f"{name}/k", f"{name}/v"
-    graph.node("Split", f"{name}/split", [graph.linear(f"{name}.qkv", x_BTC)], [q, k, v], num_outputs=3, axis=-1)
-    if config.qk_norm:
-        q, k = graph.head_norm(config, f"{name}.q_norm", q), graph.head_norm(config, f"{name}.k_norm", k)
-    if config.positions == "rotary":
-        angles = ["rotary_cos", "rotary_sin", position_BT]
-        q = graph.node("RotaryEmbedding", f"{name}/q_rotary", [q, *angles], num_heads=config.n_head)
-        k = graph.node("RotaryEmbedding", f"{name}/k_rotary", [k, *angles], num_heads=config.n_head)
-    mixed_BTC = graph.node(
-        "Attention",
-        name,
-        [q, k, v, mask_B1TS, f"past_key.{layer}", f"past_value.{layer}"],
-        [f"{name}/mixed", f"present_key.{layer}", f"present_value.{layer}"],
-        q_num_heads=config.n_head,
-        kv_num_heads=config.n_head,
-    )
-    return graph.linear(f"{name}.out", mixed_BTC)
+    def _attention(self, layer: int, x_BTC: str, positions: str) -> str:
+        name, heads = f"blocks.{layer}.attention", self.config.n_head
+        q, k, v = self._split(name, self._linear(f"{name}.qkv", x_BTC), "q", "k", "v")
+        if self.config.qk_norm:
+            q = self._head_norm(f"{name}.q_norm", q)
+            k = self._head_norm(f"{name}.k_norm", k)
+        if self.config.positions == "rotary":
+            angles = ["rotary_cos", "rotary_sin", positions]
+            q = self.node("RotaryEmbedding", f"{name}/q_rotary", [q, *angles], num_heads=heads)
+            k = self.node("RotaryEmbedding", f"{name}/k_rotary", [k, *angles], num_heads=heads)
+        inputs = [q, k, v, self._mask_B1TS, f"past_key.{layer}", f"past_value.{layer}"]
+        outputs = [f"{name}/mixed", f"present_key.{layer}", f"present_value.{layer}"]
+        mixed_BTC = self.node("Attention", name, inputs, outputs, q_num_heads=heads, kv_num_heads=heads)
+        return self._linear(f"{name}.out", mixed_BTC)
 
+    def _head_norm(self, name: str, x_BTC: str) -> str:
+        """Add an RMS normalisation of each head by itself; return its output."""
+        heads = self.integers("shape/heads", 0, 0, self.config.n_head, self.config.head_size)  # 0 keeps the dimension
+        flat = self.integers("shape/flat", 0, 0, self.config.n_embd)
+        x_BTHD = self.node("Reshape", f"{name}/heads", [x_BTC, heads])
+        return self.node("Reshape", f"{name}/flat", [self._rms_norm(name, x_BTHD), flat])
 
-def _mlp(graph: Graph, config: GPTNetwork, name: str, x_BTC: str) -> str:
-    if config.mlp == "swiglu":
-        both = graph.linear(f"{name}.gate_and_up", x_BTC, [f"{name}.gate", f"{name}.up"])
-        gate_BTF, up_BTF = f"{name}/gate", f"{name}/up"
-        graph.node("Split", f"{name}/split", [both], [gate_BTF, up_BTF], num_outputs=2, axis=-1)
-        sigmoid_BTF = graph.node("Sigmoid", f"{name}/sigmoid", [gate_BTF])
-        silu_BTF = graph.node("Mul", f"{name}/silu", [gate_BTF, sigmoid_BTF])
-        h_BTF = graph.node("Mul", f"{name}/gated", [silu_BTF, up_BTF])
-    elif config.mlp == "gelu":
-        h_BTF = graph.node("Gelu", f"{name}/gelu", [graph.linear(f"{name}.up", x_BTC)], approximate="tanh")
-    else:
-        h_BTF = graph.node("Relu", f"{name}/relu", [graph.linear(f"{name}.up", x_BTC)])
-    return graph.linear(f"{name}.down", h_BTF)
+    def _add_and_norm(self, total: str, norm: str, y_BTC: str, stream_BTC: str) -> tuple[str, str]:
+        stream_BTC = self.node("Add", total, [stream_BTC, y_BTC])
+        return self._norm(norm, stream_BTC), stream_BTC
+
+    def _gelu(self, name: str, x_BTF: str) -> str:
+        return self.node("Gelu", f"{name}/gelu", [x_BTF], approximate="tanh")
+
+    def _silu(self, name: str, x_BTF: str) -> str:
+        sigmoid_BTF = self.node("Sigmoid", f"{name}/sigmoid", [x_BTF])
+        return self.node("Mul", f"{name}/silu", [x_BTF, sigmoid_BTF])
+
+    def _head(self, x_BTC: str) -> None:
+        if self.config.tie_embeddings:
+            table_CV = self.node("Transpose", "head.weight", ["token_embedding.weight"], perm=[1, 0])
+            self.node("MatMul", "head", [x_BTC, table_CV], ["logits"])
+        else:
+            self._product("head", x_BTC, self.weights["head.weight"], "logits")

@@ -1,6 +1,6 @@
-"""`decoding.choose` as an ONNX graph, and the bookkeeping of one decoding step: logits never leave the device.
+"""`sampling.choose` as an ONNX graph, and the bookkeeping of one decoding step: logits never leave the device.
 
-One graph serves every bundle and variant; all sizes are dynamic. Beside the token it returns the state that the next
+One graph serves every bundle; all sizes are dynamic. Beside the token it returns the state that the next
 step reads, so that, bound to the same buffers, model and sampler run in turn without the host:
 
     logits [batch, vocabulary] fp32, uniform [steps, batch] fp64, step [1] int64: the row of `uniform` that counts
@@ -17,9 +17,9 @@ Left out on purpose: random numbers (an operator that draws repeats itself in a 
 
 import numpy as np
 import onnx
-from onnx import TensorProto, helper
+from onnx import TensorProto
 
-from gptmodel.export.graph_builder import IR_VERSION, OPSET, Graph, tensor
+from gptmodel.export.graph_builder import GraphBuilder
 
 FLOAT, DOUBLE, INT32, INT64, BOOL = (
     TensorProto.FLOAT,
@@ -32,39 +32,33 @@ FLOAT, DOUBLE, INT32, INT64, BOOL = (
 
 def build() -> onnx.ModelProto:
     """Return the checked ONNX model."""
-    graph = Graph({})
+    graph = GraphBuilder()
     kept_BV, greedy_B1 = _weights(graph)
     token_B1 = _draw(graph, kept_BV, greedy_B1)
     _state(graph, token_B1)
-    inputs = [
-        tensor("logits", FLOAT, "batch", "vocabulary"),
-        tensor("uniform", DOUBLE, "steps", "batch"),
-        tensor("step", INT64, 1),
-        *(tensor(name, DOUBLE) for name in ("temperature", "top_p", "repetition_penalty")),
-        tensor("top_k", INT64),
-        tensor("allowed", BOOL, "vocabulary"),
-        tensor("seen", BOOL, "batch", "vocabulary"),
-        tensor("tokens", INT64, "steps", "batch"),
-        tensor("last_place", INT32, "batch"),
-    ]
-    outputs = [
-        tensor("next_ids", INT64, "batch", 1),
-        tensor("next_position_ids", INT64, "batch", 1),
-        tensor("next_last_place", INT32, "batch"),
-        tensor("next_step", INT64, 1),
-        tensor("next_seen", BOOL, "batch", "vocabulary"),
-        tensor("next_tokens", INT64, "steps", "batch"),
-    ]
-    proto = helper.make_graph(graph.nodes, "sampler", inputs, outputs, list(graph.constants.values()))
-    opset = helper.make_opsetid("", OPSET)
-    model = helper.make_model(proto, opset_imports=[opset], ir_version=IR_VERSION, producer_name="gptmodel")
-    onnx.checker.check_model(model, full_check=True)
-    return model
+    graph.input("logits", FLOAT, "batch", "vocabulary")
+    graph.input("uniform", DOUBLE, "steps", "batch")
+    graph.input("step", INT64, 1)
+    for name in ("temperature", "top_p", "repetition_penalty"):
+        graph.input(name, DOUBLE)
+    graph.input("top_k", INT64)
+    graph.input("allowed", BOOL, "vocabulary")
+    graph.input("seen", BOOL, "batch", "vocabulary")
+    graph.input("tokens", INT64, "steps", "batch")
+    graph.input("last_place", INT32, "batch")
+    graph.output("next_ids", INT64, "batch", 1)
+    graph.output("next_position_ids", INT64, "batch", 1)
+    graph.output("next_last_place", INT32, "batch")
+    graph.output("next_step", INT64, 1)
+    graph.output("next_seen", BOOL, "batch", "vocabulary")
+    graph.output("next_tokens", INT64, "steps", "batch")
+    return graph.checked_model("sampler")
 
 
-def _weights(graph: Graph) -> tuple[str, str]:
+def _weights(graph: GraphBuilder) -> tuple[str, str]:
     """Add each token's weight in the draw, (B, V), and the likeliest token."""
-    one, zero = graph.constant("one", np.array(1.0)), graph.constant("zero", np.array(0.0))
+    one = graph.constant("one", np.array(1.0))
+    zero = graph.constant("zero", np.array(0.0))
     minus_infinity = graph.constant("minus_infinity", np.array(-np.inf))
     raw_BV = graph.node("Cast", "raw", ["logits"], to=DOUBLE)
     smaller_BV = graph.node("Div", "penalty/above_0", [raw_BV, "repetition_penalty"])
@@ -82,9 +76,10 @@ def _weights(graph: Graph) -> tuple[str, str]:
     return _keep_likeliest(graph, weight_BV), greedy_B1
 
 
-def _keep_likeliest(graph: Graph, weight_BV: str) -> str:
+def _keep_likeliest(graph: GraphBuilder, weight_BV: str) -> str:
     """Add the weights with those outside the k likeliest, then outside the nucleus, set to 0."""
-    zero, none = graph.constant("zero", np.array(0.0)), graph.constant("none", np.array(0, np.int64))
+    zero = graph.constant("zero", np.array(0.0))
+    none = graph.constant("none", np.array(0, np.int64))
     size = graph.node("Shape", "vocabulary", ["logits"], start=1, end=2)
     graph.node("TopK", "sort", [weight_BV, size], ["sorted", "order"], axis=1, largest=1, sorted=1)
     scalar = graph.node("Squeeze", "vocabulary/scalar", [size])
@@ -102,7 +97,7 @@ def _keep_likeliest(graph: Graph, weight_BV: str) -> str:
     return graph.node("ScatterElements", "kept", [weight_BV, "order", nucleus_BV], axis=1)
 
 
-def _draw(graph: Graph, kept_BV: str, greedy_B1: str) -> str:
+def _draw(graph: GraphBuilder, kept_BV: str, greedy_B1: str) -> str:
     """Add the token of each row, (B, 1): the cumulative distribution inverted at the row's uniform number."""
     mass_BV = graph.node("CumSum", "mass", [kept_BV, graph.constant("axis", np.array(1, np.int64))])
     total_B1 = graph.node("Gather", "mass/total", [mass_BV, graph.integers("last", -1)], axis=1)
@@ -120,9 +115,10 @@ def _draw(graph: Graph, kept_BV: str, greedy_B1: str) -> str:
     return graph.node("Where", "token", ["is_greedy", greedy_B1, sampled_B1], ["next_ids"])
 
 
-def _state(graph: Graph, token_B1: str) -> None:
+def _state(graph: GraphBuilder, token_B1: str) -> None:
     """Add what the next step reads."""
-    none, unit = graph.constant("none", np.array(0, np.int64)), graph.constant("unit", np.array(1, np.int64))
+    none = graph.constant("none", np.array(0, np.int64))
+    unit = graph.constant("unit", np.array(1, np.int64))
     is_token_BV = graph.node("Equal", "seen/new", [token_B1, "rank"])
     graph.node("Or", "seen/all", ["seen", is_token_BV], ["next_seen"])
     graph.node("Add", "step/next", ["step", unit], ["next_step"])

@@ -1,15 +1,18 @@
-"""Exact evaluation: every token of a text is charged, and levels are compared in bits per character of the text.
+"""What a text costs a model, exactly: every token is scored, and levels are compared in bits per character of the text.
 
-A text is cut into non-overlapping windows of the training context, each predicted from its own past only; the first
-token of the text, which nothing precedes, is charged as uniform. A character that the tokenizer does not know costs
-the unknown token plus a uniform choice among all Unicode characters: nothing is free.
+A text is cut into windows of the training context that do not overlap, and each token is predicted from what stands
+before it in its window. The first token of the text, which nothing precedes, is one of all tokens, each as likely. A
+character that the tokenizer does not know costs the unknown token plus a uniform choice among all Unicode characters.
 
-`sliding_nats` is a second protocol, kinder and dearer, to be labelled wherever it is shown: the windows overlap, so
-that no token but the text's first ones is predicted from a short past (Press et al. 2021, arXiv:2012.15832).
+`sliding_nats` is a second protocol, to be labelled wherever it is shown: its windows overlap, so that only the first
+tokens of the text are predicted from a short past. It finds a lower cost and takes longer (Press et al. 2021,
+arXiv:2012.15832).
+
+Shape suffixes: B windows in a batch, T tokens of a window, S = T + 1 with the one after it, V vocabulary.
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +21,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from gptmodel.arrays import Floats, Ids
+from gptmodel.data import windows
+from gptmodel.data.windows import Window, first_token_nats
 from gptmodel.model.networks import LanguageModel
 
 LARGEST_EXPONENT = 700.0  # e^709 is the largest float
@@ -26,7 +31,7 @@ LOGITS_PER_BATCH = 1 << 20  # 4 MiB of fp32 logits at once
 
 @dataclass(frozen=True)
 class Score:
-    """What a model pays for a text, in nats, and what the text consists of."""
+    """The cost of a text, in nats, and what the text consists of."""
 
     nats: float
     tokens: int
@@ -87,25 +92,35 @@ def total_nats(
 ) -> float:
     """Return -ln p of all of `ids` (1-D, at least one token), in nats. The network's mode is restored.
 
-    `share` (k, n) is the k-th of n parts, which together cost the whole: for n processes, one each.
-    `between` is called between batches; what it raises ends the evaluation.
+    `share` (k, n) is the k-th of n parts, which together cost the whole: for n processes, one each. The full batches
+    are dealt out in turn; the first part also has the first token and the shorter window at the end.
+    `between` is called before each batch; what it raises ends the evaluation.
     """
-    nats = math.log(network.vocab_size) if share[0] == 0 else 0.0  # the first token: nothing precedes it
-    for _, charged in _batches(network, ids, device, network.context, share, between):
-        nats += float(charged.sum())
+    part, parts = share
+    batches = windows.batches(windows.plan(len(ids), network.context), LOGITS_PER_BATCH // network.vocab_size)
+    own = [
+        batch
+        for number, batch in enumerate(batches)
+        if part == (number % parts if batch[0].length == network.context else 0)
+    ]
+    nats = first_token_nats(network.vocab_size) if part == 0 else 0.0
+    for scored in _score(network, ids, device, own, between):
+        nats += float(scored.sum())
     return nats
 
 
 def token_nats(network: LanguageModel, ids: Ids, device: torch.device, stride: int | None = None) -> Floats:
     """Return -ln p of each of `ids` (1-D, at least one token), in nats, shape (tokens,); their sum is `total_nats`.
 
-    With a `stride` (1 to the context) the windows begin that many tokens apart and each charges what none before it
-    did: every token is predicted from at least context - stride tokens, those too near the beginning from all there
-    are. Naming the unknown characters costs extra: add `surprisal.naming_nats`.
+    With a `stride` (1 to the context) every token is predicted from at least context - stride tokens, or from all
+    there are. Unknown characters cost extra: add `tokenizer.naming_nats`.
     """
-    nats = np.full(len(ids), math.log(network.vocab_size))  # the first token: nothing precedes it
-    for first, charged in _batches(network, ids, device, stride or network.context):
-        nats[first : first + len(charged)] = charged.numpy()
+    planned = windows.plan(len(ids), network.context, stride)
+    batches = windows.batches(planned, LOGITS_PER_BATCH // network.vocab_size)
+    nats = np.full(len(ids), first_token_nats(network.vocab_size))
+    for batch, scored in zip(batches, _score(network, ids, device, batches), strict=True):
+        first = batch[0].first_scored
+        nats[first : first + len(scored)] = scored.numpy()
     return nats
 
 
@@ -115,7 +130,7 @@ def sliding_nats(network: LanguageModel, ids: Ids, device: torch.device) -> floa
 
 
 def window_nats(network: LanguageModel, ids: Ids, device: torch.device) -> Tensor:
-    """Return the cost of every token but the first in each row of `ids` (B, 1 + T), in fp32 and in place: (B, T)."""
+    """Return the cost of every token but the first in each row of `ids` (B, T + 1), in fp32 on the device: (B, T)."""
     tokens_BS = torch.from_numpy(ids.astype(np.int64)).to(device)
     logits_BTV, _ = network(tokens_BS[:, :-1])
     nats = F.cross_entropy(logits_BTV.flatten(0, 1).float(), tokens_BS[:, 1:].flatten(), reduction="none")
@@ -123,36 +138,21 @@ def window_nats(network: LanguageModel, ids: Ids, device: torch.device) -> Tenso
 
 
 @torch.inference_mode()
-def _batches(
+def _score(
     network: LanguageModel,
     ids: Ids,
     device: torch.device,
-    stride: int,
-    share: tuple[int, int] = (0, 1),
+    batches: Sequence[Sequence[Window]],
     between: Callable[[], None] = lambda: None,
-) -> Iterator[tuple[int, Tensor]]:
-    """Yield, batch by batch, the place of the first token charged and the costs from it on (fp64, on the CPU).
-
-    Windows begin at 0, stride, 2 stride ..; the first charges all its tokens, the others their last `stride`, and what
-    is left at the end is charged in a window that is shorter.
-    """
-    training, context, (part, parts) = network.training, network.context, share
-    count = max(1, LOGITS_PER_BATCH // (context * network.vocab_size))  # windows per batch
-    whole = max(0, (len(ids) - 1 - context) // stride + 1)
+) -> Iterator[Tensor]:
+    """Yield, for each batch, the costs of the tokens that it scores, in their order (fp64, on the CPU)."""
+    training = network.training
     network.eval()
     try:
-        for first in range(part * count, whole, parts * count):
+        for batch in batches:
             between()
-            starts = np.arange(first, min(first + count, whole)) * stride
-            nats_BT = window_nats(network, ids[starts[:, None] + np.arange(context + 1)], device)
-            nats = nats_BT[:, -stride:].flatten()
-            if first == 0:
-                nats = torch.cat((nats_BT[0, :-stride], nats))
-            yield 1 + first * stride + (context - stride if first else 0), nats.cpu().double()  # MPS has no float64
-        charged = (whole - 1) * stride + context if whole else 0
-        left = len(ids) - 1 - charged
-        if part == 0 and left:
-            nats_BT = window_nats(network, ids[None, whole * stride :], device)
-            yield 1 + charged, nats_BT[0, -left:].cpu().double()
+            nats_BT = window_nats(network, windows.read(ids, batch), device)
+            scored = [nats_T[-window.scored :] for nats_T, window in zip(nats_BT, batch, strict=True)]
+            yield torch.cat(scored).cpu().double()  # MPS has no float64
     finally:
         network.train(training)
