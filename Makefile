@@ -27,13 +27,13 @@ check: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/python tests/closure.py --check
+	$(BIN)/python tests/support/closure.py --check
 	$(BIN)/python docs/generate.py --check
 
 fix: $(STAMP)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
-	$(BIN)/python tests/closure.py --write
+	$(BIN)/python tests/support/closure.py --write
 	$(BIN)/python docs/generate.py --write
 
 docs: $(STAMP)

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from gptmodel.results.corpus import FetchedCorpus, Typography
 from gptmodel.params import Clean, CleanRules
+from gptmodel.results.corpus import FetchedCorpus, Typography
 from gptmodel.text import boilerplate, paragraphs, typography
 from gptmodel.text.textfiles import read_text, require_enough
 
