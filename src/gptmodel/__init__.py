@@ -1,4 +1,5 @@
 """gptmodel: train a small GPT on your own text, measure it honestly, run it with ONNX Runtime.
 
-The package is flat: one noun per file. It imports nothing here, so that `import gptmodel` is instant.
+Each folder is a room; its `__init__` says what it is, what it may import and where to start reading. Nothing is
+imported here, so that `import gptmodel` is instant.
 """

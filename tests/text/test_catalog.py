@@ -10,7 +10,7 @@ from threading import Thread
 
 import pytest
 
-from gptmodel.data.corpus import read_clean, read_fetched
+from gptmodel.data.corpus import SPLITS, read_clean, read_facts, read_fetched, read_splits
 from gptmodel.errors import UserError
 from gptmodel.params import load as load_params
 from gptmodel.text import catalog, downloads
@@ -67,7 +67,9 @@ def server():
         running.shutdown()
 
 
-def corpus(url: str | None = None, pypi: WheelMember | None = None, sha256: str = hashlib.sha256(NOVEL).hexdigest()):
+def corpus(
+    url: str | None = None, pypi: WheelMember | None = None, sha256: str = hashlib.sha256(NOVEL).hexdigest()
+) -> Named:
     file = CataloguedFile(name="roman.txt", bytes=len(NOVEL), sha256=sha256, url=url, pypi=pypi)
     described = {"title": "T", "author": "A", "year": 1887, "language": "fr", "licence": "MIT", "source": "here"}
     return Named("roman", Corpus.model_validate(described | {"files": [file]}))
@@ -274,14 +276,15 @@ def test_the_stages_take_your_own_text_and_refuse_300_characters(tmp_path):
 
     missing = stage("clean", tmp_path)
     assert (missing.returncode, missing.stderr.count("\n")) == (2, 1)
-    assert "run the fetch stage first" in missing.stderr
+    assert "run the fetch stage" in missing.stderr
 
     own = tmp_path / "data" / "own" / "roman.txt"
     own.write_bytes(NOVEL[:300])
-    short = stage("fetch", tmp_path)
+    assert stage("fetch", tmp_path).returncode == 0
+    short = stage("clean", tmp_path)
     assert (short.returncode, short.stderr.count("\n")) == (2, 1)
     assert "at least 2,000 are needed" in short.stderr
-    assert sorted(path.name for path in (tmp_path / "data").iterdir()) == ["catalog.yaml", "own"]
+    assert sorted(path.name for path in (tmp_path / "data").iterdir()) == ["catalog.yaml", "own", "raw"]
 
     own.write_bytes(NOVEL)
     for name in ("fetch", "clean"):
@@ -290,8 +293,12 @@ def test_the_stages_take_your_own_text_and_refuse_300_characters(tmp_path):
     clean = tmp_path / "data" / "clean"
     described = read_clean(clean)
     assert described.typography == "fr"
-    texts = {name: (clean / f"{name}.txt").read_bytes() for name in ("train", "validation", "test")}
+    texts = {name: (clean / "text" / f"{name}.txt").read_bytes() for name in SPLITS}
     assert b"".join(texts.values()) == NOVEL
+    facts = read_facts(clean / "text")
+    assert (facts.name, facts.language, facts.typography) == ("roman", "fr", "fr")
+    assert facts.splits == described.splits
+    assert {name: text.encode() for name, text in read_splits(clean / "text").items()} == texts
     for name, text in texts.items():
         assert described.splits[name].sha256 == hashlib.sha256(text).hexdigest()
         assert described.splits[name].characters == len(text.decode())

@@ -260,10 +260,10 @@ def test_a_corpus_is_cleaned_file_by_file_and_reported(tmp_path):
     cleaned = clean_corpus(corpus, tmp_path / "raw", Clean(language="auto", rules=ALL))
     assert cleaned.text == NOVEL + NOVEL
     assert [file.encoding for file in cleaned.files] == ["cp1252", "utf-8"]
-    report = cleaning_report.as_dict(cleaned)
-    assert report["typography"] == "fr"
-    assert report["characters_after"] == 2 * len(NOVEL)
-    assert report["rules"]["unwrap"]["changes"] > 50
+    report = cleaning_report.figures(cleaned)
+    assert report.typography == "fr"
+    assert report.characters_after == 2 * len(NOVEL)
+    assert report.rules["unwrap"].changes > 50
     markdown = cleaning_report.samples(cleaned)
     assert "+ — Holà ! cria-t-il" in markdown
     assert "<U+00A0>" in markdown
