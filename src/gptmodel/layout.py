@@ -21,7 +21,7 @@ class ModelFolder:
         self.path = models / name
         self.training = self.path / "training"  # checkpoint/, history.csv, timeline.json, speed.json
         self.checkpoint = self.training / "checkpoint"
-        self.evaluation = self.path / "evaluation"  # metrics.json, surprisal, breakdown.json, novelty.json, samples.json
+        self.evaluation = self.path / "evaluation"  # metrics, surprisal, breakdown, novelty, samples
         self.inspection = self.path / "inspection"
         self.bundle = self.path / "bundle"
         self.hf = self.path / "hf"

@@ -10,6 +10,8 @@ from nbformat.v4 import new_code_cell
 
 from notebooks import execute
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[2]
 LARGEST_BYTES = 1_000_000  # of all notebooks together, figures included
 SOLUTION = re.compile(r"<details><summary>Solution</summary>\n\n```python\n(.*?)```", re.DOTALL)
