@@ -123,7 +123,7 @@ def test_numbers_are_read_as_people_write_them(tmp_path: Path) -> None:
 def test_values_cannot_be_changed() -> None:
     loaded = params.load(ROOT / "params.yaml")
     with pytest.raises(ValueError, match="frozen"):
-        loaded.seed = 3  # type: ignore[misc]
+        loaded.seed = 3
 
 
 def test_an_unknown_model_is_named_with_the_known_ones() -> None:

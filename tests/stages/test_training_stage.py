@@ -26,7 +26,7 @@ import yaml
 from tests.support.closure import ROOT
 from tests.support.stage import MODEL, Trap
 
-pytestmark = pytest.mark.skipif(os.name != "posix", reason="kills processes")
+pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.skipif(os.name != "posix", reason="kills processes")]
 OUTPUTS = ["checkpoint/meta.json", "checkpoint/model.safetensors", "history.csv", "timeline.md"]
 STEPS, EVALUATE_EVERY = 24, 8
 STEP, EVALUATION = "gptmodel.training.trainer:Trainer._advance", "gptmodel.training.trainer:total_nats"
