@@ -20,8 +20,8 @@ from typing import Any
 from environment import RESULTS, environment, processor
 
 from gptmodel import files
-from gptmodel.decoding.samples import Sample
 from gptmodel.evaluation import lexicon, memorization, novelty
+from gptmodel.results.samples import Sample, Samples
 
 CHARACTERS = [200_000, 3_000_000, 10_000_000]
 HELD_OUT = 15_000
@@ -39,7 +39,7 @@ def texts(sources: list[str], characters: int) -> tuple[str, str, list[Sample]]:
         copied = (len(train) // (SAMPLES * pieces) * (number * pieces + k) for k in range(pieces))
         own = (HELD_OUT // (SAMPLES * pieces) * (number * pieces + k) for k in range(pieces))
         both = (train[a : a + COPIED] + held_out[b : b + COPIED] for a, b in zip(copied, own, strict=True))
-        samples.append(Sample("", "".join(both), 1.0, number))
+        samples.append(Sample(prompt="", text="".join(both), temperature=1.0, seed=number))
     return train, held_out, samples
 
 
@@ -72,7 +72,7 @@ def measure(sources: list[str], characters: int) -> dict[str, Any]:
         "spans_peak_mb": [before, peak_mb()],
         "sequences_cpu_seconds": cpu_seconds(memorization.in_training, runs, train),
         "vocabulary_cpu_seconds": cpu_seconds(lexicon.vocabulary, train, "fr"),
-        "assess_cpu_seconds": cpu_seconds(novelty.assess, samples, train, held_out, "fr"),
+        "assess_cpu_seconds": cpu_seconds(novelty.assess, Samples(samples=samples), train, held_out, "fr"),
         "assess_peak_mb": [before, peak_mb()],
     }
 

@@ -72,13 +72,14 @@ def floors(train: str, rest: str, orders: range) -> list[Floor]:
     return charged(parts, baselines.kneser_ney(parts.train_ids, parts.vocab_size, orders))
 
 
-def charged(parts: Parts, rungs: Iterable[baselines.Rung]) -> list[Floor]:
-    """Return what each rung pays; a rung is counted when it is asked for."""
-    found, started = [], time.perf_counter()
-    for rung in rungs:
-        score = Score.of(float(rung.nats(parts.ids, parts.unknown_id).sum()), len(parts.ids), parts.rest)
+def charged(parts: Parts, counted: Iterable[baselines.Baseline]) -> list[Floor]:
+    """Return the score of each baseline; it is counted when it is asked for."""
+    found = []
+    started = time.perf_counter()
+    for baseline in counted:
+        score = Score.of(float(baseline.nats(parts.ids, parts.unknown_id).sum()), len(parts.ids), parts.rest)
         seconds = time.perf_counter() - started
-        found.append(Floor(rung.name, rung.order, score.loss_nats, score.bits_per_char, seconds))
+        found.append(Floor(baseline.name, baseline.order, score.loss_nats, score.bits_per_char, seconds))
         started = time.perf_counter()
     return found
 

@@ -9,11 +9,11 @@ that the host's sampler writes from the same logits, for every way of sampling, 
 
 import argparse
 from dataclasses import asdict
-from pathlib import Path
 
 import numpy as np
 import torch
 
+from gptmodel import layout
 from gptmodel.data.dataset import Dataset
 from gptmodel.decoding.engine import Decoder, generate
 from gptmodel.decoding.sampling import Sampling, sample_rng
@@ -42,17 +42,18 @@ def main() -> None:
     arguments.add_argument("model")
     arguments.add_argument("--device", choices=["cpu", "cuda"], default="cuda")
     asked = arguments.parse_args()
-    folder = Path("models") / asked.model
-    network, meta = checkpoint.load(folder / "checkpoint")
-    data, reference = Dataset.read(Path("data/tokens") / meta.level), TorchDecoder(network)
-    portable = bundle.open_graph(folder / "bundle", "portable", reference.context, asked.device, 1)
+    folder = layout.ModelFolder(asked.model)
+    network, meta = checkpoint.load(folder.checkpoint)
+    data = Dataset.read(layout.TOKENS / meta.level)
+    reference = TorchDecoder(network)
+    portable = bundle.open_graph(folder.bundle, "portable", reference.context, asked.device, 1)
     print(asked.model, asdict(parity.check(reference, portable, data.ids["validation"], network.context, 1e-3)))
     if not isinstance(network, GPT):
         return
-    chunks = bundle.open_graph(folder / "bundle", "fp16", reference.context, asked.device, 1)
+    chunks = bundle.open_graph(folder.bundle, "fp16", reference.context, asked.device, 1)
     paid = total_nats(network, data.ids["test"], torch.device("cpu"))
     print(asked.model, asdict(parity.cost(chunks, data.ids["test"], network.context, paid, 1e-3)))
-    host = FastDecoder(folder / "bundle" / graphs.GRAPHS["fp16"].file, asked.device)
+    host = FastDecoder(folder.bundle / graphs.GRAPHS["fp16"].file, asked.device)
     for rows in (1, 3, 8):
         for sampling in SAMPLINGS:
             count = 2 * network.context
