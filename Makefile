@@ -1,6 +1,6 @@
 # Every target works on a fresh clone: the first one that needs it makes .venv and installs the pinned set.
-#   make repro   the whole pipeline (dvc repro)      make test    the tests
-#   make check   format, lint, types, docs           make ui      browse the experiments in MLflow
+#   make repro   the whole pipeline (dvc repro)      make test    all tests; make test-fast: the laws, in a minute
+#   make check   format, lint, types, rooms, docs    make ui      browse the experiments in MLflow
 #   make bench   benchmarks against peers            make recipe  list the recipes; NAME=... makes one params.yaml
 
 PYTHON ?= $(firstword $(foreach name,python3 python3.13 python3.12 python3.11,$(shell \
@@ -10,34 +10,37 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 PORT ?= 5000
 
-.PHONY: repro test check fix docs ui bench recipe notebooks
+.PHONY: repro test test-fast check fix docs ui bench recipe notebooks
 
 repro: $(STAMP)
 	@$(BIN)/python -m gptmodel.params params.yaml
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/dvc repro
 
 recipe: $(STAMP)
-	@$(BIN)/python -m gptmodel.recipe $(NAME) $(if $(FORCE),--force)
+	@$(BIN)/python recipes/apply.py $(NAME) $(if $(FORCE),--force)
 
 # Two processes of one thread each; the tests of a file stay together, as they share what they set up.
 test: $(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
+test-fast: $(STAMP)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder \
+		-m "not slow and not network and not browser and not e2e"
+
 check: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/python tests/closure.py --check
-	$(BIN)/python docs/generate.py --check
+	$(BIN)/lint-imports --no-cache
+	$(BIN)/python -m tools.docs.generate --check
 
 fix: $(STAMP)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
-	$(BIN)/python tests/closure.py --write
-	$(BIN)/python docs/generate.py --write
+	$(BIN)/python -m tools.docs.generate --write
 
 docs: $(STAMP)
-	$(BIN)/python docs/generate.py --write
+	$(BIN)/python -m tools.docs.generate --write
 
 # One server process, no background jobs: a quarter of the memory of plain `mlflow ui`.
 ui: $(STAMP)

@@ -5,10 +5,11 @@ import os
 import platform
 import shutil
 import subprocess
+from collections.abc import Iterable
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
-
-from gptmodel.provenance import versions
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
@@ -28,10 +29,22 @@ def environment(*packages: str, **hardware: Any) -> dict[str, Any]:
     ]  # a GPU machine may lack git
     return {
         "hardware": {"processor": platform.processor() or platform.machine(), "cores": os.cpu_count(), **hardware},
-        "versions": {"python": platform.python_version(), **versions(*packages)},
+        "versions": {
+            "python": platform.python_version(),
+            **{name: version(name) for name in packages if find_spec(name)},
+        },
         "date": datetime.date.today().isoformat(),
         "commit": subprocess.run(git, capture_output=True, text=True, check=False).stdout.strip(),
     }
+
+
+def _versions(packages: Iterable[str]) -> dict[str, str]:
+    """Return the version of each package that is installed."""
+    found = dict[str, str]()
+    for package in packages:
+        with suppress(PackageNotFoundError):
+            found[package] = version(package)
+    return found
 
 
 def processor() -> dict[str, Any]:

@@ -58,7 +58,7 @@ echo "== stages on $device"
 "$python" -m pipelines.fetch
 "$python" -m pipelines.clean
 for level in char word bpe; do "$python" -m pipelines.encode $level; done
-"$python" -m pipelines.ladder
+"$python" -m pipelines.baselines
 for model in bigram-char classic-char gpt-char gpt-word gpt-bpe; do
     for stage in train evaluate export; do "$python" -m pipelines.$stage $model; done
 done

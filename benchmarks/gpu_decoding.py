@@ -41,17 +41,17 @@ def main() -> None:
     arguments.add_argument("model")
     arguments.add_argument("--device", choices=["cpu", "cuda"], default="cuda")
     asked = arguments.parse_args()
-    folder = Path("models") / asked.model
-    network, meta = checkpoint.load(folder / "checkpoint")
-    data, reference = Dataset.read(Path("data/tokens") / meta.level), TorchDecoder(network)
-    portable = graphs.GRAPHS["portable"].open(folder / "bundle", reference.context, asked.device, 1)
+    folder = layout.ModelFolder(asked.model)
+    network, meta = checkpoint.load(folder.checkpoint)
+    data, reference = Dataset.read(layout.TOKENS / meta.level), TorchDecoder(network)
+    portable = graphs.GRAPHS["portable"].open(folder.bundle, reference.context, asked.device, 1)
     print(asked.model, parity.check(reference, portable, data.ids["validation"], network.context, 1e-3).model_dump())
     if not isinstance(network, GPT):
         return
-    chunks = graphs.GRAPHS["fp16"].open(folder / "bundle", reference.context, asked.device, 1)
+    chunks = graphs.GRAPHS["fp16"].open(folder.bundle, reference.context, asked.device, 1)
     paid = total_nats(network, data.ids["test"], torch.device("cpu"))
     print(asked.model, parity.cost(chunks, data.ids["test"], network.context, paid, 1e-3).model_dump())
-    host = FastDecoder(folder / "bundle" / graphs.GRAPHS["fp16"].file, asked.device)
+    host = FastDecoder(folder.bundle / graphs.GRAPHS["fp16"].file, asked.device)
     for rows in (1, 3, 8):
         for sampling in SAMPLINGS:
             count = 2 * network.context

@@ -92,7 +92,7 @@ def require(condition: bool, what: str) -> None:
 class Small:
     """A small training on TEXT."""
 
-    config: Variant
+    config: Model
     data: Dataset
 
     def trainer(self, how: Numerics, dropout: float | None = None, **options: Any) -> Trainer:

@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,12 +19,13 @@ import torch
 import yaml
 from environment import ROOT
 
-from gptmodel import params, strict
+from gptmodel import layout, params, strict
 from gptmodel.arrays import Ids
 from gptmodel.data.dataset import Dataset
 from gptmodel.errors import UserError
 from gptmodel.model import networks
-from gptmodel.params import Params, Model
+from gptmodel.params import Model, Params
+from gptmodel.results.corpus import SplitName
 from gptmodel.training.precision import Numerics
 from gptmodel.training.trainer import Trainer
 
@@ -108,7 +109,7 @@ class Project:
 
     def prepare(self) -> None:
         """Run the stages before training, for the levels of the models."""
-        levels = sorted({variant.tokenizer for variant in self.settings.models.values()})
+        levels = sorted({model.tokenizer for model in self.settings.models.values()})
         for stage in (["fetch"], ["clean"], *(["encode", level] for level in levels)):
             self.run(*stage)
 
@@ -131,14 +132,14 @@ class Project:
 
     def dataset(self, level: str) -> Dataset:
         """Return the encoded corpus."""
-        return Dataset.read(self.root / "data" / "tokens" / level)
+        return Dataset.read(self.root / layout.TOKENS / level)
 
 
 def trainer(
-    config: Variant, splits: dict[str, Ids], vocab_size: int, seed: int, numerics: Numerics, **options: Any
+    config: Model, splits: Mapping[SplitName, Ids], vocab_size: int, seed: int, numerics: Numerics, **options: Any
 ) -> Trainer:
-    """Return a training at its first step, made as `gptmodel.training.session` makes it; `options` are those of `Trainer`."""
+    """Return a training at its first step, as the stage makes it; `options` are those of `Trainer`."""
     torch.set_num_threads(numerics.threads)
     torch.manual_seed(seed)
-    network = networks.build(config.architecture(), vocab_size).to(numerics.device)
+    network = networks.build(networks.architecture(config), vocab_size).to(numerics.device)
     return Trainer(network, splits, config, seed, numerics, **options)

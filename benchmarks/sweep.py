@@ -23,7 +23,7 @@ from typing import Any
 import matplotlib
 from environment import RESULTS, ROOT, environment, processor
 
-from gptmodel import files
+from gptmodel import files, layout
 from gptmodel.errors import UserError, one_line_errors
 from gptmodel.training import saved_states
 
@@ -45,7 +45,7 @@ def finished(shown: list[Any], model: str) -> dict[str, Row]:
     found = {}
     for each in shown[-1]["experiments"] or []:
         data = each["revs"][0]["data"] or {}
-        metrics = data.get("metrics", {}).get(f"models/{model}/metrics.json", {})
+        metrics = data.get("metrics", {}).get(str(layout.ModelFolder(model).evaluation / "metrics.json"), {})
         if "data" in metrics:
             found[each["name"]] = {"params": data["params"]["params.yaml"]["data"], "metrics": metrics["data"]}
     return found
@@ -95,7 +95,9 @@ def curve(name: str, model: str) -> list[dict[str, float]]:
     """Return characters read and validation bits per character at each evaluation of an experiment, from the cache."""
     import dvc.api
 
-    rows = csv.DictReader(io.StringIO(dvc.api.read(f"models/{model}/history.csv", repo=".", rev=name)))
+    rows = csv.DictReader(
+        io.StringIO(dvc.api.read(str(layout.ModelFolder(model).training / "history.csv"), repo=".", rev=name))
+    )
     kept = ("characters", "validation_bits_per_char")
     return [{column: float(row[column]) for column in kept} for row in rows]
 

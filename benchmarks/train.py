@@ -14,8 +14,6 @@ The result goes to benchmarks/results/train-RECIPE.json, that of a changed recip
 """
 
 import argparse
-import csv
-import json
 import os
 import statistics
 import tempfile
@@ -29,11 +27,12 @@ from environment import RESULTS, environment, processor
 from floors import floors
 from scratch import Project, Values, changed, recipe
 
-from gptmodel import files
-from gptmodel.data.encoding import read_splits
+from gptmodel import files, layout
+from gptmodel.data.corpus import read_splits
 from gptmodel.errors import UserError, one_line_errors
 from gptmodel.evaluation import scores
 from gptmodel.model import checkpoint, devices
+from gptmodel.results.training import Point, Speed, read_history
 
 ORDERS = range(2, 9)
 PACKAGES = ("torch", "numpy", "tokenizers", "safetensors")
@@ -51,16 +50,16 @@ AVERAGED = {  # what the summary averages over the seeds: name -> where it stand
 def train(project: Project, model: str) -> dict[str, Any]:
     """Train one model with the project's seed; return its row."""
     busy = os.getloadavg()[0]
-    with tempfile.TemporaryDirectory() as cache:  # empty: every seed pays for torch.compile
+    with tempfile.TemporaryDirectory() as cache:  # empty: torch.compile counts for every seed
         usage = project.run("train", model, TORCHINDUCTOR_CACHE_DIR=cache)
-    folder = project.root / "models" / model
-    with (folder / "history.csv").open(encoding="utf-8") as lines:
-        history = list(csv.DictReader(lines))
+    folder = layout.ModelFolder(model, project.root / layout.MODELS)
+    history = read_history(folder.training / "history.csv")
     device = devices.pick(project.settings.device)
-    network, meta = checkpoint.load(folder / "checkpoint", device)
-    best = next(row for row in history if int(row["step"]) == meta.best_step)
-    texts, rate = read_splits(project.root / "data" / "clean"), project.settings.evaluation.dynamic_rate
-    saved = scores.score(network, project.dataset(meta.level), texts, device, rate, meta.best_step)
+    network, meta = checkpoint.load(folder.checkpoint, device)
+    best = next(point for point in history if point.step == meta.best_step)
+    texts = read_splits(project.root / layout.TEXT)
+    rate = project.settings.evaluation.dynamic_rate
+    scored = scores.score(network, project.dataset(meta.level), texts, device, rate, meta.best_step)
     return {
         "seed": project.settings.seed,
         "wall_seconds": round(usage.seconds, 1),
@@ -69,17 +68,17 @@ def train(project: Project, model: str) -> dict[str, Any]:
         "inductor_cache": "empty",
         "final": _validation(history[-1]),
         "best": _validation(best),
-        "saved": saved.metrics.model_dump(mode="json"),
-        "training": json.loads((folder / "training.json").read_text(encoding="utf-8")),
+        "saved": scored.metrics.model_dump(mode="json"),
+        "training": Speed.read(folder.training / "speed.json").model_dump(mode="json"),
     }
 
 
-def _validation(row: dict[str, str]) -> dict[str, float]:
+def _validation(point: Point) -> dict[str, float]:
     return {
-        "step": int(row["step"]),
-        "tokens": int(row["tokens"]),
-        "nats_per_token": float(row["validation_loss_nats"]),
-        "bits_per_char": float(row["validation_bits_per_char"]),
+        "step": point.step,
+        "tokens": point.tokens,
+        "nats_per_token": point.validation_loss_nats,
+        "bits_per_char": point.validation_bits_per_char,
     }
 
 
@@ -101,9 +100,8 @@ def _at(row: Any, path: tuple[str, ...]) -> Any:
 
 
 def counted(project: Project) -> dict[str, list[dict[str, float]]]:
-    """Return what Kneser-Ney over characters pays for each split that is not trained on, order by order."""
-    clean = project.root / "data" / "clean"
-    texts = {name: (clean / f"{name}.txt").read_bytes().decode("utf-8") for name in ("train", *scores.SCORED)}
+    """Return the scores of Kneser-Ney over characters on each split that is not trained on, order by order."""
+    texts = read_splits(project.root / layout.TEXT)
     return {
         name: [asdict(floor) for floor in floors(texts["train"], texts[name], ORDERS)]
         for name in scores.SCORED

@@ -23,7 +23,7 @@ METADATA = {
 
 def read(path: Path) -> NotebookNode:
     """Return a notebook, checked against the format."""
-    notebook = nbformat.read(path, as_version=4)
+    notebook: NotebookNode = nbformat.read(path, as_version=4)
     nbformat.validate(notebook)
     return notebook
 
@@ -37,7 +37,8 @@ def run(notebook: NotebookNode, folder: Path, timeout_seconds: int = 1200) -> No
         resources={"metadata": {"path": str(folder)}},
         extra_arguments=["--log-level=ERROR"],  # not that messages to a kernel of this machine are not encrypted
     )
-    return client.execute()
+    client.execute()
+    return notebook
 
 
 def code_sha256(notebook: NotebookNode) -> str:

@@ -17,8 +17,8 @@ def main() -> None:
     cleaned = clean_corpus(corpus, layout.RAW, settings.clean)
     texts = split(cleaned.text, settings.split).named()
     with files.whole_folder(layout.CLEAN) as folder:
-        write_clean(folder, corpus, cleaned.language, texts)
-        files.write_json(folder / "cleaning.json", cleaning_report.as_dict(cleaned))
+        write_clean(folder, corpus, cleaned.typography, texts)
+        cleaning_report.figures(cleaned).write(folder / "cleaning.json")
         files.write_text(folder / "cleaning_samples.md", cleaning_report.samples(cleaned))
     print(cleaning_report.summary(cleaned))
     print(", ".join(f"{name} {len(text):,}" for name, text in texts.items()), "characters")

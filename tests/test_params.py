@@ -7,6 +7,7 @@ from gptmodel import params, strict
 from gptmodel.errors import UserError
 
 ROOT = Path(__file__).parent.parent
+FILES = [ROOT / "params.yaml", *sorted((ROOT / "recipes").glob("*.yaml"))]
 
 
 def changed(tmp_path: Path, key: str, value: object) -> Path:
@@ -29,7 +30,14 @@ def changed(tmp_path: Path, key: str, value: object) -> Path:
 def test_the_projects_own_params_are_valid() -> None:
     loaded = params.load(ROOT / "params.yaml")
     assert list(loaded.models) == ["bigram-char", "classic-char", "gpt-char", "gpt-word", "gpt-bpe"]
-    assert loaded.variant("gpt-word").architecture().network == "gpt"
+    assert loaded.model("gpt-word").network == "gpt"
+
+
+@pytest.mark.parametrize(
+    "path", [ROOT / "params.yaml", *sorted((ROOT / "recipes").glob("*.yaml"))], ids=lambda p: p.stem
+)
+def test_params_only_checks_and_changes_no_value(path: Path) -> None:
+    assert params.load(path).model_dump(mode="json") == strict.read_yaml(path)
 
 
 @pytest.mark.parametrize(
@@ -115,9 +123,9 @@ def test_numbers_are_read_as_people_write_them(tmp_path: Path) -> None:
 def test_values_cannot_be_changed() -> None:
     loaded = params.load(ROOT / "params.yaml")
     with pytest.raises(ValueError, match="frozen"):
-        loaded.seed = 3  # type: ignore[misc]
+        loaded.seed = 3
 
 
 def test_an_unknown_model_is_named_with_the_known_ones() -> None:
     with pytest.raises(UserError, match=r"gpt-chra.*gpt-char"):
-        params.load(ROOT / "params.yaml").variant("gpt-chra")
+        params.load(ROOT / "params.yaml").model("gpt-chra")

@@ -1,7 +1,4 @@
-"""YAML and JSON files as strictly typed values; the first mistake in one is a sentence with the key and the remedy.
-
-Left out on purpose: the sections themselves (see `params`, `catalog`, `checkpoint`).
-"""
+"""YAML and JSON files as strictly typed values; the first mistake in one is a sentence with the key and the remedy."""
 
 import difflib
 import re
@@ -15,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from gptmodel.errors import UserError
 
 Section = TypeVar("Section", bound=BaseModel)
+NETWORKS = ("bigram", "gpt")  # pydantic puts the kind of a model into the path of a mistake; no such key is in the file
 
 
 class Strict(BaseModel):
@@ -63,7 +61,7 @@ def parse(section: type[Section], values: Any, path: Path) -> Section:
 
 
 def parse_json(section: type[Section], path: Path, remedy: str) -> Section:
-    """Read a JSON file of a section's types; `UserError` with the `remedy` where it is missing, damaged or different."""
+    """Read a JSON file of a section's types; `UserError` with the `remedy` if it is missing, damaged or different."""
     try:
         return section.model_validate_json(path.read_bytes())
     except FileNotFoundError:
@@ -83,7 +81,7 @@ def _first_mistake(error: ValidationError) -> str:
     An unknown key comes first: it is usually the misspelling of the one that is missing.
     """
     first = min(error.errors(include_url=False), key=lambda mistake: mistake["type"] != "extra_forbidden")
-    key = ".".join(str(part) for part in first["loc"] if part not in ("bigram", "gpt")) or "the file"
+    key = ".".join(str(part) for part in first["loc"] if part not in NETWORKS) or "the file"
     match first["type"]:
         case "extra_forbidden":
             close = difflib.get_close_matches(str(first["loc"][-1]), _known_keys(), n=1)
@@ -98,7 +96,9 @@ def _first_mistake(error: ValidationError) -> str:
 
 
 def _known_keys() -> set[str]:
-    sections, keys = [Strict], set[str]()
+    """Return the keys of all sections that are defined."""
+    sections = [Strict]
+    keys = set[str]()
     while sections:
         section = sections.pop()
         sections.extend(section.__subclasses__())

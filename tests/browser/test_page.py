@@ -17,6 +17,8 @@ from gptmodel.errors import UserError
 from gptmodel.report import page
 from gptmodel.report.tables import Result
 
+pytestmark = pytest.mark.browser
+
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 needs_browser = pytest.mark.skipif(BROWSER is None, reason="no chromium or chrome here")
 

@@ -17,7 +17,10 @@ from tests.support.networks import CONTEXT
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "web"
 PROMPT, COUNT = [5, 3, 8], CONTEXT - 3
 
-pytestmark = pytest.mark.skipif(not (shutil.which("node") and shutil.which("npm")), reason="no Node here")
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(not (shutil.which("node") and shutil.which("npm")), reason="no Node here"),
+]
 
 
 @pytest.fixture(scope="module")

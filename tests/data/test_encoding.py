@@ -1,22 +1,29 @@
-import json
 import shutil
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 import tokenizers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gptmodel.data.encoding import encode_split, split_statistics
+from gptmodel.data.corpus import read_facts, write_clean
+from gptmodel.data.dataset import Dataset
+from gptmodel.data.encoding import encode_split, split_statistics, table
 from gptmodel.data.fitting import fit_bpe, fit_char, fit_word
 from gptmodel.data.tokenizer import Tokenizer
+from gptmodel.results.corpus import FetchedCorpus, SplitName
+from gptmodel.results.tokens import TokenStatistics
 from pipelines import encode
 
 REPOSITORY = Path(__file__).parents[2]
 BOOK = "Le vieux meunier, dit-il, n'avait qu'un chat.\n\n— Peut-être ! l'ami… Le chat, « le vieux », en 1832 ?\n" * 3
+TEXTS: dict[SplitName, str] = {"train": BOOK, "validation": "un chat ñ.\n", "test": ""}
+FETCHED = FetchedCorpus(
+    title="Le chat", author=None, year=None, language=None, licence="mine", source="here", name="chat", files=[]
+)
 TOKENIZERS = {"char": fit_char(BOOK, 1), "word": fit_word(BOOK, 600, 2), "bpe": fit_bpe(BOOK, 300)}
 
 
@@ -63,15 +70,13 @@ def test_statistics_counted_by_hand() -> None:
     assert (char.tokens, char.characters_per_token, char.spelled_share) == (19, 1.0, 0.0)
     assert (char.unknown_characters, char.unknown_distinct) == (3, "ñ☃")
     empty = split_statistics(TOKENIZERS["word"], "", encode_split(TOKENIZERS["word"], "", "test"))
-    assert set(vars(empty).values()) == {0, ""}
+    assert set(dict(empty).values()) == {0, ""}
 
 
 @pytest.fixture
 def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     shutil.copy(REPOSITORY / "params.yaml", tmp_path)
-    (tmp_path / "data/clean").mkdir(parents=True)
-    for split, text in {"train": BOOK, "validation": "un chat ñ.\n", "test": ""}.items():
-        (tmp_path / f"data/clean/{split}.txt").write_text(text, encoding="utf-8", newline="")
+    write_clean(tmp_path / "data/clean", FETCHED, "fr", TEXTS)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -81,18 +86,21 @@ def test_the_stage_writes_what_training_reads(level: str, workspace: Path, monke
     monkeypatch.setattr(sys, "argv", ["encode", level])
     encode.main()
     folder = workspace / "data/tokens" / level
-    names = {"train.npy", "validation.npy", "test.npy", "tokenizer.json", "stats.json", "stats.csv"}
+    names = {"train.npy", "validation.npy", "test.npy", "tokenizer.json", "stats.json", "text.json"}
     assert {path.name for path in folder.iterdir()} == names
     tokenizer = Tokenizer.load(folder / "tokenizer.json")
-    stats = json.loads((folder / "stats.json").read_text(encoding="utf-8"))
-    assert (stats["level"], stats["vocab_size"]) == (level, tokenizer.vocab_size)
-    for split, text in {"train": BOOK, "validation": "un chat ñ.\n", "test": ""}.items():
-        ids = np.load(folder / f"{split}.npy", mmap_mode="r")
-        assert tokenizer.decode(ids) == (text.replace("ñ", "\ufffd") if level == "char" else text)
-        assert (stats["splits"][split]["tokens"], stats["splits"][split]["characters"]) == (len(ids), len(text))
-    assert stats["splits"]["validation"]["unknown_characters"] == (1 if level == "char" else 0)
-    table = pd.read_csv(folder / "stats.csv", keep_default_na=False)
-    assert table.set_index("split")["tokens"].to_dict() == {k: v["tokens"] for k, v in stats["splits"].items()}
+    stats = TokenStatistics.read(folder / "stats.json")
+    assert (stats.level, stats.vocab_size) == (level, tokenizer.vocab_size)
+    data = Dataset.read(folder)
+    assert data.text == read_facts(workspace / "data/clean/text")
+    assert data.characters == {split: len(text) for split, text in TEXTS.items()}
+    for split, text in TEXTS.items():
+        assert tokenizer.decode(data.ids[split]) == (text.replace("ñ", "\ufffd") if level == "char" else text)
+        assert (stats.splits[split].tokens, stats.splits[split].characters) == (len(data.ids[split]), len(text))
+    assert stats.splits["validation"].unknown_characters == (1 if level == "char" else 0)
+    rows = table(stats).set_index("split")
+    assert rows["tokens"].to_dict() == {split: figures.tokens for split, figures in stats.splits.items()}
+    assert set(rows["level"]) == {level}
     before = {name: (folder / name).read_bytes() for name in names}
     encode.main()
     assert {name: (folder / name).read_bytes() for name in names} == before
@@ -104,16 +112,26 @@ def test_the_stage_writes_what_training_reads(level: str, workspace: Path, monke
         (["syllable"], None, "unknown level 'syllable': give one of char, word, bpe"),
         ([], None, "unknown level ''"),
         (["char"], lambda clean: (clean / "test.txt").unlink(), "test.txt does not exist: run the clean stage"),
-        (["char"], lambda clean: (clean / "train.txt").write_bytes(b""), "the training split is empty"),
-        (["bpe"], lambda clean: (clean / "train.txt").write_bytes(b"caf\xe9"), "train.txt is not UTF-8 (byte 3)"),
+        (
+            ["char"],
+            lambda clean: (clean / "text.json").unlink(),
+            "text.json does not exist: run `dvc repro`",
+        ),
+        (["char"], lambda clean: write_clean(clean.parent, FETCHED, "fr", {**TEXTS, "train": ""}), "split is empty"),
+        (["bpe"], lambda clean: (clean / "train.txt").write_bytes(b"caf\xe9"), "train.txt was altered (its SHA-256"),
     ],
 )
 def test_bad_input_is_one_line_and_leaves_nothing(
-    arguments, broken, message, workspace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    arguments: list[str],
+    broken: Callable[[Path], object] | None,
+    message: str,
+    workspace: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["encode", *arguments])
     if broken:
-        broken(workspace / "data/clean")
+        broken(workspace / "data/clean/text")
     with pytest.raises(SystemExit) as caught:
         encode.main()
     assert caught.value.code == 2

@@ -5,8 +5,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.support import bundles as small
 from tests.support.closure import ROOT
+
+pytestmark = [pytest.mark.network, pytest.mark.slow]
 
 
 def run(*command: object, cwd: Path) -> str:

@@ -1,6 +1,7 @@
 """The guided tour, executed on fixture text from a folder elsewhere: its claims, its solutions, and what is stored."""
 
 import base64
+import os
 import re
 from pathlib import Path
 
@@ -9,6 +10,8 @@ from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell
 
 from notebooks import execute
+
+pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).resolve().parents[2]
 LARGEST_BYTES = 1_000_000  # of all notebooks together, figures included
@@ -54,7 +57,7 @@ CLAIMS = {
         "new_text[-1] < new_text[0] - 0.5 and steps[-1] == config.steps",
         "abs(bits_per_char(evaluation.total_nats(network, ids['validation'], device)) - min(new_text)) < 1e-3",
         "write(seed=5).text == write(seed=5).text != write(seed=6).text",
-        "type(variant)(**yaml.safe_load(entry)['my-char']) == config",
+        "type(model)(**yaml.safe_load(entry)['my-char']) == config",
     ],
 }
 
@@ -77,7 +80,7 @@ def with_checks(name: str) -> NotebookNode:
 @pytest.mark.parametrize("name", CLAIMS)
 def test_every_cell_runs_and_the_claims_hold(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GPTMODEL_NOTEBOOK_FAST", "1")
-    monkeypatch.setenv("PYTHONPATH", str(ROOT / "src"))
+    monkeypatch.setenv("PYTHONPATH", f"{ROOT / 'src'}{os.pathsep}{ROOT / 'notebooks'}")
     execute.run(with_checks(name), tmp_path, timeout_seconds=120)
     assert not list(tmp_path.iterdir()), "a notebook leaves no files where it runs"
 

@@ -15,6 +15,8 @@ import yaml
 from tests.stages.test_pipeline import Project, scratch_copy, stages_run
 from tests.support.closure import ROOT
 
+pytestmark = [pytest.mark.e2e, pytest.mark.slow]
+
 MODEL = "gpt-word"
 FOLDER = f"models/{MODEL}"
 LEFT_OUT = {"inspect", "benchmark", "report"}  # of the DAG: they only take time here

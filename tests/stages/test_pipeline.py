@@ -19,6 +19,8 @@ import yaml
 from gptmodel.evaluation.surprisal import CharacterCosts
 from tests.support.closure import ROOT
 
+pytestmark = [pytest.mark.e2e, pytest.mark.slow]
+
 MODELS = ["bigram-char", "classic-char", "gpt-word", "gpt-bpe"]
 
 

@@ -35,7 +35,7 @@ from tests.support.places import (
 from tests.support.stage import MODEL
 from tests.support.training import contents
 
-pytestmark = pytest.mark.skipif(os.name != "posix", reason="kills processes")
+pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.skipif(os.name != "posix", reason="kills processes")]
 
 
 def test_killed_at_random_moments_until_it_is_done(place: Place, untouched: Bytes) -> None:

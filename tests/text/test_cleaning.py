@@ -1,5 +1,6 @@
 import re
 import textwrap
+from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 
 import pytest
@@ -8,6 +9,7 @@ from hypothesis import strategies as st
 
 from gptmodel.errors import UserError
 from gptmodel.params import Clean, CleanRules
+from gptmodel.results.corpus import Typography
 from gptmodel.text import boilerplate, cleaning, cleaning_report, paragraphs
 from gptmodel.text.catalog import OwnText, fetch
 from gptmodel.text.cleaning import RULES, clean, clean_corpus, clean_counting, guess_language, tallies
@@ -66,12 +68,12 @@ def one_line_each() -> str:
 
 
 @pytest.mark.parametrize("edition", [gutenberg_tight, gutenberg_spaced, one_line_each])
-def test_editions_of_one_novel_become_one_text(edition):
+def test_editions_of_one_novel_become_one_text(edition: Callable[[], str]) -> None:
     expected = NOVEL.removeprefix("Le phare de Kerdoual\n") if edition is gutenberg_tight else NOVEL
     assert clean(edition(), ALL, "fr") == expected
 
 
-def test_a_clean_novel_is_not_touched():
+def test_a_clean_novel_is_not_touched() -> None:
     counts = tallies(ALL, "fr")
     assert clean_counting(NOVEL, counts) == NOVEL
     assert sum(tally.changes for tally in counts.values()) == 0
@@ -92,14 +94,14 @@ LANGUAGES = st.sampled_from(["fr", "other"])
 
 @settings(max_examples=500, deadline=None)
 @given(TEXTS, SWITCHES, LANGUAGES)
-def test_cleaning_twice_is_cleaning_once(text, rules, language):
+def test_cleaning_twice_is_cleaning_once(text: str, rules: CleanRules, language: Typography) -> None:
     once = clean(text, rules, language)
     assert clean(once, rules, language) == once
 
 
 @settings(max_examples=150, deadline=None)
 @given(TEXTS, SWITCHES, LANGUAGES, st.integers(1, 20))
-def test_the_block_size_changes_nothing(text, rules, language, block):
+def test_the_block_size_changes_nothing(text: str, rules: CleanRules, language: Typography, block: int) -> None:
     expected = clean(text, rules, language)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(cleaning, "BLOCK", block)
@@ -108,25 +110,25 @@ def test_the_block_size_changes_nothing(text, rules, language, block):
 
 @settings(max_examples=100, deadline=None)
 @given(TEXTS, LANGUAGES)
-def test_with_all_rules_off_a_text_passes_unchanged(text, language):
+def test_with_all_rules_off_a_text_passes_unchanged(text: str, language: Typography) -> None:
     assert clean(text, NONE, language) == text
 
 
 @settings(max_examples=100, deadline=None)
 @given(TEXTS, SWITCHES, LANGUAGES)
-def test_the_length_changes_add_up(text, rules, language):
+def test_the_length_changes_add_up(text: str, rules: CleanRules, language: Typography) -> None:
     counts = tallies(rules, language)
     cleaned = clean_counting(text, counts)
     assert sum(tally.length_change for tally in counts.values()) == len(cleaned) - len(text)
     assert all(tally.changes == 0 for tally in counts.values() if not tally.on)
 
 
-def test_english_verse_passes_unchanged_with_all_rules_on():
+def test_english_verse_passes_unchanged_with_all_rules_on() -> None:
     assert clean(PLAY, ALL, "other") == PLAY
     assert clean(PLAY, ALL, "fr") != PLAY
 
 
-def test_every_switch_is_a_rule():
+def test_every_switch_is_a_rule() -> None:
     assert {rule.name for rule in RULES} == set(CleanRules.model_fields)
 
 
@@ -157,12 +159,12 @@ def test_every_switch_is_a_rule():
         ("--> ----- a--", "--> ----- a —"),
     ],
 )
-def test_french_typography(raw, expected):
+def test_french_typography(raw: str, expected: str) -> None:
     assert clean(raw, ALL, "fr") == expected + "\n"
 
 
 @pytest.mark.parametrize("name", list(CleanRules.model_fields))
-def test_each_switch_turns_its_rule_off(name):
+def test_each_switch_turns_its_rule_off(name: str) -> None:
     raw = gutenberg_tight().replace("harmonium", "“harmonium” d’église­ [12]")
     without = CleanRules(**dict.fromkeys(CleanRules.model_fields, True) | {name: False})
     assert clean(raw, without, "fr") != clean(raw, ALL, "fr")
@@ -171,7 +173,7 @@ def test_each_switch_turns_its_rule_off(name):
 PROSE = "Il regardait la mer grise et le port endormi sous la pluie fine, puis il reprit sa route sans se retourner. "
 
 
-def test_wrapped_prose_is_joined_and_verse_lists_and_headings_stay():
+def test_wrapped_prose_is_joined_and_verse_lists_and_headings_stay() -> None:
     verse = "  Il vivait. Il mourut quand il n'eut plus\n  son ange,\n"
     cast = "LE CHEVALIER.\nUN POÈTE ÉLÉGIAQUE.\nDES FEMMES.\n"
     accounts = (
@@ -184,17 +186,17 @@ def test_wrapped_prose_is_joined_and_verse_lists_and_headings_stay():
     assert paragraphs.unwrap(joined) == (joined, 0)
 
 
-def test_a_hyphen_at_the_end_of_a_wrapped_line_joins_its_word():
+def test_a_hyphen_at_the_end_of_a_wrapped_line_joins_its_word() -> None:
     raw = textwrap.fill(PROSE * 9, 60) + "\nCela n'a peut-\nêtre pas de nom.\n\nFin.\n"
     assert "peut-être pas" in paragraphs.unwrap(raw)[0]
 
 
 @pytest.mark.parametrize("raw", [NOVEL, NOVEL.replace("\n", "\n\n"), PLAY * 9, "a\n\nb\n", "", "\n\n"])
-def test_what_is_not_wrapped_is_not_joined(raw):
+def test_what_is_not_wrapped_is_not_joined(raw: str) -> None:
     assert paragraphs.unwrap(raw) == (raw, 0)
 
 
-def test_two_gutenberg_books_in_one_file_are_both_kept():
+def test_two_gutenberg_books_in_one_file_are_both_kept() -> None:
     start, end = "*** START OF THE PROJECT GUTENBERG EBOOK X ***", "*** END OF THE PROJECT GUTENBERG EBOOK X ***"
     book = f"Header\n{start}\nProduced by Y\n\nI\n\n{{}}\n\n{end}\nLicence\n"
     kept, cut = boilerplate.gutenberg(book.format("Un.") + book.format("Deux."))
@@ -203,7 +205,7 @@ def test_two_gutenberg_books_in_one_file_are_both_kept():
     assert boilerplate.gutenberg(kept) == (kept, 0)
 
 
-def test_contents_are_cut_and_a_table_in_the_story_is_not():
+def test_contents_are_cut_and_a_table_in_the_story_is_not() -> None:
     entries = "".join(f"Chapitre {n} Titre {n}\n" for n in ("I", "II", "III", "IV", "V"))
     assert boilerplate.contents(f"{entries}\n\nChapitre I\n\n{PROSE}\n")[0] == f"Chapitre I\n\n{PROSE}\n"
     for story in (
@@ -215,13 +217,13 @@ def test_contents_are_cut_and_a_table_in_the_story_is_not():
         assert boilerplate.contents(story) == (story, 0)
 
 
-def test_the_language_is_guessed():
+def test_the_language_is_guessed() -> None:
     assert guess_language(NOVEL) == "fr"
     assert guess_language(PLAY) == guess_language("") == "other"
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "cp1252", "utf-16", "utf-16-le", "utf-32", "cp850"])
-def test_known_encodings_are_read(tmp_path, encoding):
+def test_known_encodings_are_read(tmp_path: Path, encoding: str) -> None:
     raw = NOVEL.replace("—", "-").replace("…", "...")
     path = tmp_path / "texte.txt"
     path.write_bytes(raw.encode(encoding))
@@ -237,7 +239,7 @@ def test_known_encodings_are_read(tmp_path, encoding):
         (b"\x01\x02\x03\x04 texte" * 50, "binary file"),
     ],
 )
-def test_what_is_not_text_is_refused_in_one_line(tmp_path, data, message):
+def test_what_is_not_text_is_refused_in_one_line(tmp_path: Path, data: bytes, message: str) -> None:
     path = tmp_path / "texte.txt"
     path.write_bytes(data)
     with pytest.raises(UserError, match=message) as caught:
@@ -246,12 +248,12 @@ def test_what_is_not_text_is_refused_in_one_line(tmp_path, data, message):
     assert "texte.txt" in str(caught.value)
 
 
-def test_a_truncated_wide_file_names_the_bad_byte():
+def test_a_truncated_wide_file_names_the_bad_byte() -> None:
     with pytest.raises(UserError, match="byte 16 is bad"):
         decode("été un\n".encode("utf-16") + b"\x00", "x.txt")
 
 
-def test_a_corpus_is_cleaned_file_by_file_and_reported(tmp_path):
+def test_a_corpus_is_cleaned_file_by_file_and_reported(tmp_path: Path) -> None:
     own = tmp_path / "own"
     own.mkdir()
     (own / "a.txt").write_bytes(NOVEL.replace("—", "-").replace("…", "...").encode("cp1252"))
@@ -260,17 +262,17 @@ def test_a_corpus_is_cleaned_file_by_file_and_reported(tmp_path):
     cleaned = clean_corpus(corpus, tmp_path / "raw", Clean(language="auto", rules=ALL))
     assert cleaned.text == NOVEL + NOVEL
     assert [file.encoding for file in cleaned.files] == ["cp1252", "utf-8"]
-    report = cleaning_report.as_dict(cleaned)
-    assert report["typography"] == "fr"
-    assert report["characters_after"] == 2 * len(NOVEL)
-    assert report["rules"]["unwrap"]["changes"] > 50
+    report = cleaning_report.figures(cleaned)
+    assert report.typography == "fr"
+    assert report.characters_after == 2 * len(NOVEL)
+    assert report.rules["unwrap"].changes > 50
     markdown = cleaning_report.samples(cleaned)
     assert "+ — Holà ! cria-t-il" in markdown
     assert "<U+00A0>" in markdown
     assert "\u00a0" not in markdown
 
 
-def test_a_corpus_too_short_after_cleaning_is_refused(tmp_path):
+def test_a_corpus_too_short_after_cleaning_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "court.txt"
     path.write_text(
         "*** START OF THE PROJECT GUTENBERG EBOOK X ***\nI\n\nUn.\n*** END OF THE PROJECT GUTENBERG\n" + NOVEL

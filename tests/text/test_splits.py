@@ -17,7 +17,9 @@ def params(shares: tuple[float, float, float], boundary: str) -> Split:
 
 @settings(max_examples=200, deadline=None)
 @given(st.text("ab\n\r é…", max_size=300), SHARES, st.sampled_from(["line", "character"]))
-def test_the_splits_put_together_are_the_text_or_a_share_is_empty(text, shares, boundary):
+def test_the_splits_put_together_are_the_text_or_a_share_is_empty(
+    text: str, shares: tuple[float, float, float], boundary: str
+) -> None:
     try:
         splits = split(text, params(shares, boundary))
     except UserError:
@@ -33,7 +35,7 @@ def test_the_splits_put_together_are_the_text_or_a_share_is_empty(text, shares, 
         assert got == at if boundary == "character" else got >= at and "\n" not in text[at : got - 1]
 
 
-def test_the_tinyshakespeare_protocol_cuts_exactly_where_nanogpt_does():
+def test_the_tinyshakespeare_protocol_cuts_exactly_where_nanogpt_does() -> None:
     text = "First Citizen:\nSpeak, speak.\n" * 999
     splits = split(text, params((0.9, 0.1, 0.0), "character"))
     assert splits.train == text[: int(len(text) * 0.9)]
@@ -42,7 +44,7 @@ def test_the_tinyshakespeare_protocol_cuts_exactly_where_nanogpt_does():
 
 
 @pytest.mark.parametrize("name", ["validation", "test"])
-def test_a_split_that_would_be_empty_is_refused_by_name(name):
+def test_a_split_that_would_be_empty_is_refused_by_name(name: str) -> None:
     text = "un seul paragraphe sans fin" if name == "validation" else "a\n" * 50 + "b" * 50
     with pytest.raises(UserError, match=rf"split\.{name}.*boundary: character"):
         split(text, params((0.5, 0.25, 0.25), "line"))

@@ -1,7 +1,7 @@
 """A corpus on disk: what data/raw and data/clean hold, read and written.
 
-`text.catalog` fills data/raw, `text.cleaning` makes the text of data/clean. The splits lie apart from the title page, so
-that another licence or title changes nothing that a model is made of.
+`text.catalog` fills data/raw, `text.cleaning` makes the text of data/clean. The splits lie apart from the title page,
+so that another licence or title changes nothing that a model is made of.
 """
 
 import hashlib

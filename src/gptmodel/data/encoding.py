@@ -18,7 +18,6 @@ from gptmodel.arrays import Ids
 from gptmodel.data.corpus import FACTS
 from gptmodel.data.pretokenizer import blocks
 from gptmodel.data.tokenizer import REPLACEMENT, Tokenizer
-from gptmodel.errors import UserError
 from gptmodel.progress import progress
 from gptmodel.results.corpus import SplitName, TextFacts
 from gptmodel.results.tokens import SplitStatistics, TokenStatistics

@@ -5,6 +5,7 @@ Apart from `tokenizer`, which applies one: a bundle needs no fitting.
 
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 
 import tokenizers
 from tokenizers import models, trainers
@@ -14,6 +15,8 @@ from gptmodel.data.tokenizer import CONTINUES, UNKNOWN, Tokenizer, assemble, byt
 from gptmodel.errors import UserError
 from gptmodel.params import Level, Tokenizers
 from gptmodel.progress import progress
+
+NAMED = 5  # tokens in a message
 
 
 def fit(level: Level, text: str, sections: Tokenizers) -> Tokenizer:
@@ -27,6 +30,33 @@ def fit(level: Level, text: str, sections: Tokenizers) -> Tokenizer:
             return fit_word(text, sections.word.vocab_size, sections.word.min_count)
         case "bpe":
             return fit_bpe(text, sections.bpe.vocab_size)
+
+
+def check_fit(path: Path, train_text: str, sections: Tokenizers) -> None:
+    """See that the tokenizer in a file is, byte for byte, the one that the training split alone gives.
+
+    Fitting is deterministic at every level. `sections` is `tokenizers:` of params.yaml.
+
+    Raises:
+        UserError: it differs; the message names the tokens, if any, that the training split never holds.
+    """
+    found = Tokenizer.load(path)
+    fitted = fit(found.level, train_text, sections)
+    if fitted.content().encode() == path.read_bytes():
+        return
+    train_bytes, own = train_text.encode(), set(fitted.token_bytes)
+    foreign = [token for token in found.token_bytes if token not in own and token not in train_bytes]
+    if not foreign:
+        raise UserError(
+            f"{path} is not the tokenizer that the training split and params.yaml give: it was fitted on other text "
+            "or with other values; run `dvc repro` from encode on"
+        )
+    named = ", ".join(repr(token.decode("utf-8", "replace")) for token in foreign[:NAMED])
+    more = f" and {len(foreign) - NAMED} more" if len(foreign) > NAMED else ""
+    raise UserError(
+        f"{path} has tokens that the training split never holds ({named}{more}): it was fitted on text that it must "
+        "not know; run `dvc repro` from encode on"
+    )
 
 
 def fit_char(text: str, min_count: int) -> Tokenizer:

@@ -4,8 +4,8 @@ Each is a Hugging Face `tokenizers` object in one `tokenizer.json`, which `token
 applies identically. Nothing is lost at word and bpe level: decode(encode(text)) == text for any text. Left out on
 purpose: special tokens, normalisation (cleaning is a stage of its own), truncation and padding.
 
-Words and byte pairs are built on the units of `gptmodel.data.pretokenizer`; their byte-level spelling is GPT-2's (Radford et al.
-2019), which gives every byte a printable letter.
+Words and byte pairs are built on the units of `gptmodel.data.pretokenizer`; their byte-level spelling is GPT-2's
+(Radford et al. 2019), which gives every byte a printable letter.
 """
 
 import codecs
@@ -30,9 +30,7 @@ from gptmodel.params import Level
 UNKNOWN = "<unk>"  # char level only, id 0
 REPLACEMENT = "\N{REPLACEMENT CHARACTER}"  # what the unknown token stands for
 CONTINUES = "⁀"  # before a piece that continues a spelled word; outside the byte-level alphabet, so no text makes it
-LEVELS: dict[str, Level] = {"WordLevel": "char", "WordPiece": "word", "BPE": "bpe"}  # the model inside the json says the level
-
-
+LEVELS: dict[str, Level] = {"WordLevel": "char", "WordPiece": "word", "BPE": "bpe"}  # by the model inside the json
 UNICODE_CHARACTERS = 0x110000 - 0x800  # all code points but the surrogates
 
 
@@ -62,9 +60,13 @@ class Tokenizer:
         except Exception as error:  # the library raises this very class for whatever it cannot read
             raise UserError(f"{path} is damaged ({error}): write it again or copy it again") from error
 
+    def content(self) -> str:
+        """Return the text of tokenizer.json; equal tokenizers give equal text."""
+        return self._inner.to_str(pretty=True) + "\n"
+
     def save(self, path: Path) -> None:
-        """Write tokenizer.json; equal tokenizers give equal bytes."""
-        write_text(path, self._inner.to_str(pretty=True) + "\n")
+        """Write tokenizer.json."""
+        write_text(path, self.content())
 
     def encode(self, text: str) -> NDArray[np.int64]:
         """Return the ids of `text`, shape (tokens,)."""
@@ -140,6 +142,7 @@ def byte_letters() -> list[str]:
 
 
 def byte_level_units() -> pre_tokenizers.Sequence:
+    """Return the cut into units, each spelled in byte letters."""
     byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     return pre_tokenizers.Sequence([unit_splitter(), byte_level])
 

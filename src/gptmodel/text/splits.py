@@ -6,9 +6,9 @@ never stand on both sides.
 
 from typing import NamedTuple
 
-from gptmodel.results.corpus import SplitName
 from gptmodel.errors import UserError
 from gptmodel.params import Split
+from gptmodel.results.corpus import SplitName
 
 
 class Splits(NamedTuple):

@@ -8,40 +8,109 @@ Left out on purpose: the ligature oe, capitals without accents, spelling.
 
 import re
 
-_ADDRESS = r"(?:https?://|ftp://|www\.)[^\s«»\"<>]+"
+_ADDRESS = r"(?:https?://|ftp://|www\.)[^\s«»\"<>]+"  # http://a.fr/x_y--z?q=1
 _GAP = r"[^\S\n]"  # white space inside a line
 
+# The examples are what a pattern finds, in > <. A look-behind stands after the mark that it judges and repeats it: the
+# engine then searches for the mark itself, which is fast.
+_NOTE_TEXT = r"\[(?:(?:Notes?|Footnote|Illustration)\b[^\[\]\n]*|\d{1,3})\]"  # [Note : un voleur], [Illustration], [12]
 _NOTE = re.compile(
-    rf"^\[(?:(?:Notes?|Footnote|Illustration)\b[^\[\]\n]*|\d{{1,3}})\]{_GAP}*"
-    rf"|{_GAP}*\[(?:(?:Notes?|Footnote|Illustration)\b[^\[\]\n]*|\d{{1,3}})\]",
-    re.MULTILINE,
+    rf"""
+    ^{_NOTE_TEXT}{_GAP}*  # with the gap after it, where it opens a line
+    | {_GAP}*{_NOTE_TEXT}  # else with the gap before it: l'arbre> [22]<.
+    """,
+    re.VERBOSE | re.MULTILINE,
 )
-_ITALIC = re.compile(r"(?<!_)(?:__|(?<![^\W_])_|_(?![^\W_]))(?!_)")
-_SPACED_DOTS = re.compile(r"\.(?: \.){2,}")
-_DOTS = re.compile(r"\.{3,}…*|…+[.…]+|\.{1,2}…[.…]*")
-_OPENING = re.compile(r"\"(?<![^\s(\[—–'«-]\")(?=[^\s.,;:!?)\]»])")
-_CLOSING = re.compile(  # not the seconds of an angle such as 57' 12"
-    r"\"(?<=[^\s(\[—«]\")(?<!['°]\d\")(?<!['°]\d\d\")(?<!['°] \d\")(?<!['°] \d\d\")(?!\w)"
+_ITALIC = re.compile(
+    r"""
+    (?<!_)(?:
+        __  # >__<18>__<32
+        | (?<![^\W_])_  # l'>_<Orion
+        | _(?![^\W_])  # Orion>_<, but snake_case
+    )(?!_)  # but ____
+    """,
+    re.VERBOSE,
 )
-_ENGLISH_OPENING = re.compile(rf"[“„‟]{_GAP}*")
-_ENGLISH_CLOSING = re.compile(rf"{_GAP}*”")
-_DOUBLE_HYPHEN = re.compile(r"--(?<!---)-?(?![->])(?!(?<=\d--)\d)")
-_OTHER_DASH = re.compile(r"–(?<!\S–)|–(?!\S)|―|——+")
-_DIALOGUE_HYPHEN = re.compile(  # not a page number or heading such as "- I -"
-    rf"^{_GAP}*-(?={_GAP}*[A-ZÀ-ÖØ-ÞŒ«…\"'])(?!.*{_GAP}-{_GAP}*$)", re.MULTILINE
+_SPACED_DOTS = re.compile(r"\.(?: \.){2,}")  # >. . .<
+_DOTS = re.compile(
+    r"""
+    \.{3,}…*  # >...<
+    | …+[.…]+  # >….<
+    | \.{1,2}…[.…]*  # >..…<, but ../notes
+    """,
+    re.VERBOSE,
 )
-_RIGHT_OF_DASH = re.compile(r"—(?=[^\s,.)\]—])(?!(?<=\d—)\d)")
-_LEFT_OF_DASH = re.compile(r"—(?<=[^\s(\[—]—)(?!(?<=\d—)\d)")
+_OPENING = re.compile(
+    r"""
+    \"(?<![^\s(\[—–'«-]\")  # il dit >"<Hu, l'>"<Orion
+    (?=[^\s.,;:!?)\]»])  # but a " alone
+    """,
+    re.VERBOSE,
+)
+_CLOSING = re.compile(
+    r"""
+    \"(?<=[^\s(\[—«]\")  # Hu!>"<
+    (?<!['°]\d\")(?<!['°]\d\d\")(?<!['°][ ]\d\")(?<!['°][ ]\d\d\")  # but the seconds of an angle: 57' 12"
+    (?!\w)
+    """,
+    re.VERBOSE,
+)
+_ENGLISH_OPENING = re.compile(rf"[“„‟]{_GAP}*")  # >“ <Oui
+_ENGLISH_CLOSING = re.compile(rf"{_GAP}*”")  # Oui> ”<
+_DOUBLE_HYPHEN = re.compile(
+    r"""
+    --(?<!---)-?(?![->])  # dit-il.>--<Peut-être, but ---- and -->
+    (?!(?<=\d--)\d)  # but 1815--1816
+    """,
+    re.VERBOSE,
+)
+_OTHER_DASH = re.compile(
+    r"""
+    –(?<!\S–)  # >–<Oui
+    | –(?!\S)  # Oui >–< ou, but 1914–1918
+    | ―
+    | ——+  # >———<
+    """,
+    re.VERBOSE,
+)
+_DIALOGUE_HYPHEN = re.compile(
+    rf"""
+    ^{_GAP}*-(?={_GAP}*[A-ZÀ-ÖØ-ÞŒ«…\"'])  # >-< Oui, dit-elle, but -5 degrés
+    (?!.*{_GAP}-{_GAP}*$)  # but a page number or heading: - I -
+    """,
+    re.VERBOSE | re.MULTILINE,
+)
+_RIGHT_OF_DASH = re.compile(
+    r"""
+    —(?=[^\s,.)\]—])  # >—<Oui, but —, and —.
+    (?!(?<=\d—)\d)  # but 1815—1816
+    """,
+    re.VERBOSE,
+)
+_LEFT_OF_DASH = re.compile(
+    r"""
+    —(?<=[^\s(\[—]—)  # Oui>—<, but (— and [—
+    (?!(?<=\d—)\d)  # but 1815—1816
+    """,
+    re.VERBOSE,
+)
 _NO_BREAK = re.compile("[\u00a0\u2000-\u200a\u202f]")
-_RIGHT_OF_OPENING = re.compile(r"«(?=\S)")
-_LEFT_OF_CLOSING = re.compile(r"»(?<=\S»)")
-_PUNCTUATION = re.compile(r"[;:!?](?<=[^\s;:!?(\[][;:!?])[;:!?]*(?![\w/=\\@;:!?])")
-_LINE_END = re.compile(rf"{_GAP}+\n\s*|\n\s+")
-_WIDE_GAP = re.compile(rf"{_GAP}{{2,}}|[^\S\n ]")
+_RIGHT_OF_OPENING = re.compile(r"«(?=\S)")  # >«<Oui
+_LEFT_OF_CLOSING = re.compile(r"»(?<=\S»)")  # Oui>»<
+_PUNCTUATION = re.compile(
+    r"""
+    [;:!?](?<=[^\s;:!?(\[][;:!?])  # Quoi>?<, but (?) and [!]
+    [;:!?]*  # Quoi>?!<
+    (?![\w/=\\@;:!?])  # but 12:30 and a.fr?q=1
+    """,
+    re.VERBOSE,
+)
+_LINE_END = re.compile(rf"{_GAP}+\n\s*|\n\s+")  # Il dort.> \n\n<Puis
+_WIDE_GAP = re.compile(rf"{_GAP}{{2,}}|[^\S\n ]")  # Puis>  <rien
 
 
 def _replace(pattern: re.Pattern[str], replacement: str, text: str) -> tuple[str, int]:
-    """Replace as `subn` does, web addresses excepted; `replacement` may use `\\g<0>` only."""
+    """Replace as `subn` does, but in no web address; `replacement` may use `\\g<0>` only."""
     if "://" not in text and "www." not in text:
         return pattern.subn(replacement, text)
     changes = 0

@@ -1,7 +1,7 @@
-"""Recipes: complete parameter files for one corpus and one machine, in recipes/, and the command that applies one.
+"""Recipes: complete parameter files for one corpus and one machine; this script lists them and applies one.
 
-    python -m gptmodel.recipe                         list them
-    python -m gptmodel.recipe tinyshakespeare-cpu     make it params.yaml
+    python recipes/apply.py                         list them
+    python recipes/apply.py tinyshakespeare-cpu     make it params.yaml
 
 A recipe is a params.yaml, nothing else: `diff params.yaml recipes/NAME.yaml` compares, `cp params.yaml
 recipes/mine.yaml` makes one. Left out on purpose: merging; what a recipe says is all that counts.
@@ -12,10 +12,11 @@ import difflib
 import subprocess
 from pathlib import Path
 
-from gptmodel import files, params
+from gptmodel import files, layout, params
 from gptmodel.errors import UserError, one_line_errors
 
-RECIPES, PARAMS = Path("recipes"), Path("params.yaml")
+RECIPES = Path("recipes")
+PARAMS = layout.PARAMS
 
 
 def apply(name: str, force: bool = False) -> None:
@@ -27,7 +28,7 @@ def apply(name: str, force: bool = False) -> None:
     """
     path = RECIPES / f"{name}.yaml"
     if not path.exists():
-        known = sorted(each.stem for each in RECIPES.glob("*.yaml"))
+        known = sorted(recipe.stem for recipe in RECIPES.glob("*.yaml"))
         close = difflib.get_close_matches(name, known, n=1)
         hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(known) or 'none'}"
         raise UserError(f"unknown recipe {name!r} in {RECIPES}/: {hint}")
@@ -59,21 +60,19 @@ def titles() -> dict[str, str]:
     }
 
 
+@one_line_errors()
 def main() -> None:
     """List the recipes, or apply the one named on the command line."""
-    parser = argparse.ArgumentParser(prog="python -m gptmodel.recipe", description="Make a recipe the params.yaml.")
+    parser = argparse.ArgumentParser(prog="python recipes/apply.py", description="Make a recipe the params.yaml.")
     parser.add_argument("name", nargs="?", help="a file of recipes/ without .yaml; without it, they are listed")
     parser.add_argument("--force", action="store_true", help="overwrite changes of params.yaml that stand nowhere else")
     arguments = parser.parse_args()
-    with one_line_errors():
-        if not arguments.name:
-            for name, title in titles().items():
-                print(f"{name:24} {title}")
-            return
-        apply(arguments.name, arguments.force)
-        print(
-            f"{PARAMS} is now {RECIPES}/{arguments.name}.yaml: `dvc params diff` shows the change, `make repro` runs it"
-        )
+    if not arguments.name:
+        for name, title in titles().items():
+            print(f"{name:24} {title}")
+        return
+    apply(arguments.name, arguments.force)
+    print(f"{PARAMS} is now {RECIPES}/{arguments.name}.yaml: `dvc params diff` shows the change, `make repro` runs it")
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ import statistics
 from pathlib import Path
 from typing import Any
 
-RESULTS = Path(__file__).resolve().parent.parent / "benchmarks" / "results"
+RESULTS = Path(__file__).resolve().parents[2] / "benchmarks" / "results"
 RACE = "train-race.json"
 
 Record = dict[str, Any]
@@ -92,7 +92,7 @@ def _race(record: Record) -> str:
 
 
 def _ablation(record: Record) -> str:
-    """Return the full recipe, then what each change costs, the dearest first."""
+    """Return the full recipe, then the difference that each change makes, the largest first."""
     full, *others = record["rows"]
     lines = [
         f"| {record['steps']:,} steps, {full['seeds']} seeds | nats/token | ± | difference | tokens/s |",

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from gptmodel import params, recipe
+from gptmodel import params
 from gptmodel.errors import UserError
+from recipes import apply as recipe
 from tests.support.closure import ROOT
 
 NAMES = [path.stem for path in sorted((ROOT / "recipes").glob("*.yaml"))]
@@ -62,7 +63,7 @@ def test_an_unknown_or_broken_recipe_changes_nothing(project: Path) -> None:
 
 def test_the_command_lists_and_applies(project: Path) -> None:
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "gptmodel.recipe", *arguments]
+        command = [sys.executable, str(ROOT / "recipes" / "apply.py"), *arguments]
         return subprocess.run(command, capture_output=True, text=True, check=False)
 
     listed = run()

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-RESULTS = Path(__file__).resolve().parent.parent / "benchmarks" / "results"
+RESULTS = Path(__file__).resolve().parents[2] / "benchmarks" / "results"
 RATES = {"batch 1": "batch_1", "after 512": "batch_1_far", "batch 8": "batch_8", "batch 64": "batch_64"}
 COLUMNS = ("system", "threads", *RATES, "first token, ms", "memory, MB", "of bandwidth", "greedy text")
 HEAD = f"| {' | '.join(COLUMNS)} |\n|---|{'---:|' * (len(COLUMNS) - 2)}---|"
