@@ -12,7 +12,12 @@ const SLIDERS = [
 ];
 
 const byId = (id) => document.getElementById(id);
-const ui = Object.fromEntries(["form", "prompt", "generate", "stop", "again", "other", "seed", "text", "status", "next"].map((id) => [id, byId(id)]));
+const ui = Object.fromEntries(
+  ["form", "prompt", "generate", "stop", "again", "other", "seed", "text", "status", "next"].map((id) => [
+    id,
+    byId(id),
+  ]),
+);
 let running = null; // the AbortController of the stream that runs
 let lastSeed = null;
 let tokens = []; // {name, nats, top, node} of the text that is shown
@@ -39,7 +44,13 @@ function say(line, isError = false) {
 /** The request that the page describes, with a seed. */
 function request(seed) {
   const values = SLIDERS.map(([name]) => [name, Number(byId(name).value)]);
-  return { prompt: ui.prompt.value, ...Object.fromEntries(values), ...(seed !== null && { seed }), stream: true, logprobs: 5 };
+  return {
+    prompt: ui.prompt.value,
+    ...Object.fromEntries(values),
+    ...(seed !== null && { seed }),
+    stream: true,
+    logprobs: 5,
+  };
 }
 
 /** Yield the objects of a stream of server-sent events. */
@@ -69,7 +80,12 @@ async function generate(seed) {
   setBusy(true);
   try {
     const body = JSON.stringify(request(seed));
-    const response = await fetch("v1/completions", { method: "POST", headers: { "content-type": "application/json" }, body, signal: own.signal });
+    const response = await fetch("v1/completions", {
+      method: "POST",
+      headers: { "content-type": "application/json" },
+      body,
+      signal: own.signal,
+    });
     if (!response.ok) throw new Error((await response.json()).error.message);
     for await (const event of events(response)) {
       if (own !== running) return; // a later text has begun
@@ -99,7 +115,8 @@ async function generate(seed) {
 function summary(started, first) {
   const seconds = (performance.now() - first) / 1000;
   const { characters, bits } = total;
-  const speed = tokens.length > 1 && seconds > 0 ? `, ${Math.round(tokens.length / seconds).toLocaleString("en")} tokens/s` : "";
+  const speed =
+    tokens.length > 1 && seconds > 0 ? `, ${Math.round(tokens.length / seconds).toLocaleString("en")} tokens/s` : "";
   const surprise = characters ? `, ${(bits / characters).toFixed(2)} bits per character` : "";
   return `seed ${lastSeed ?? "–"}: ${tokens.length} tokens${surprise}, first after ${Math.round(first - started)} ms${speed}`;
 }
@@ -153,7 +170,13 @@ function show(i) {
   const rows = Object.entries(token.top).sort((a, b) => b[1] - a[1]);
   if (!(token.name in token.top)) rows.push([token.name, -token.nats]);
   ui.next.replaceChildren(
-    el("h2", {}, `Token ${i + 1}, `, el("b", {}, visible(token.name)), `: ${(token.nats * BITS).toFixed(2)} bits. The model, before sampling, expected`),
+    el(
+      "h2",
+      {},
+      `Token ${i + 1}, `,
+      el("b", {}, visible(token.name)),
+      `: ${(token.nats * BITS).toFixed(2)} bits. The model, before sampling, expected`,
+    ),
     ...rows.map(([name, nats]) => bar(name, Math.exp(nats), name === token.name)),
   );
 }
@@ -162,7 +185,13 @@ function bar(name, share, isTaken) {
   const fill = el("i");
   fill.style.setProperty("--p", share.toFixed(4));
   const percent = share < 0.001 ? "< 0.1 %" : `${(share * 100).toFixed(1)} %`;
-  return el("div", { class: isTaken ? "bar taken" : "bar" }, el("code", {}, visible(name)), el("div", {}, fill), el("span", {}, percent));
+  return el(
+    "div",
+    { class: isTaken ? "bar taken" : "bar" },
+    el("code", {}, visible(name)),
+    el("div", {}, fill),
+    el("span", {}, percent),
+  );
 }
 
 /** Move from token to token. */
@@ -199,7 +228,8 @@ function listen() {
   document.addEventListener("keydown", (event) => {
     if (event.key === "Escape") running?.abort();
     else if (event.key === "Enter" && event.altKey) other();
-    else if (event.key === "Enter" && (event.ctrlKey || event.metaKey) && event.shiftKey) generate(lastSeed ?? wantedSeed());
+    else if (event.key === "Enter" && (event.ctrlKey || event.metaKey) && event.shiftKey)
+      generate(lastSeed ?? wantedSeed());
     else if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) ui.form.requestSubmit();
     else return;
     event.preventDefault();
@@ -211,7 +241,9 @@ function listen() {
     go(target);
   });
   byId("theme").addEventListener("click", () => {
-    const isDark = document.documentElement.classList.contains("dark") || (!document.documentElement.classList.contains("light") && matchMedia("(prefers-color-scheme: dark)").matches);
+    const isDark =
+      document.documentElement.classList.contains("dark") ||
+      (!document.documentElement.classList.contains("light") && matchMedia("(prefers-color-scheme: dark)").matches);
     document.documentElement.className = isDark ? "light" : "dark";
   });
 }
@@ -235,7 +267,8 @@ async function start() {
   const [model] = data;
   const of = [model.corpus.title, model.corpus.author].filter(Boolean).join(", ");
   byId("name").textContent = model.id;
-  byId("about").textContent = `${model.parameters.toLocaleString("en")} parameters, level ${model.level}, sees ${model.context} tokens. Trained on ${of}.`;
+  byId("about").textContent =
+    `${model.parameters.toLocaleString("en")} parameters, level ${model.level}, sees ${model.context} tokens. Trained on ${of}.`;
   ui.prompt.lang = ui.text.lang = model.corpus.language || "";
   ui.prompt.maxLength = model.limits.max_prompt_characters;
   addSliders(model.limits.max_tokens);
