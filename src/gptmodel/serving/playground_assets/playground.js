@@ -72,7 +72,8 @@ async function* events(response) {
 /** Ask for a text and show it as it comes; `seed` null: the server draws one. */
 async function generate(seed) {
   running?.abort();
-  const own = (running = new AbortController());
+  const own = new AbortController();
+  running = own;
   const started = performance.now();
   let first = null;
   let breath = started;
@@ -213,7 +214,10 @@ function other() {
 }
 
 function listen() {
-  ui.form.addEventListener("submit", (event) => (event.preventDefault(), generate(wantedSeed())));
+  ui.form.addEventListener("submit", (event) => {
+    event.preventDefault();
+    generate(wantedSeed());
+  });
   ui.seed.addEventListener("invalid", () => (byId("settings").open = true));
   ui.stop.addEventListener("click", () => running?.abort());
   ui.again.addEventListener("click", () => generate(lastSeed));
