@@ -58,7 +58,9 @@ class Point(Record):
     step: int
     tokens: int = Field(description="read so far")
     characters: int = Field(description="the same in characters")
-    train_loss_nats: float | None = Field(description="per token, since the last line, dropout included; none at step 0")
+    train_loss_nats: float | None = Field(
+        description="per token, since the last line, dropout included; none at step 0"
+    )
     validation_loss_nats: float = Field(description="per token, of the whole validation text")
     train_bits_per_char: float | None
     validation_bits_per_char: float
