@@ -17,6 +17,7 @@ NASTY = "</script><script>alert(1)</script><!-- {{ data }} & « fin »"
 NATS = 0.69315  # of a bit
 CHARACTERS = 100  # of validation, and of test
 MODELS: dict[str, tuple[float, params.Level]] = {"pairs": (3.5, "char"), "gpt": (2.0, "char"), "word": (2.1, "word")}
+PARAMETERS = {"pairs": 100, "gpt": 3000, "word": 2000}
 TRAINING: dict[str, Any] = {
     **{"steps": 20, "batch_size": 4, "windows": "shuffled", "learning_rate": 0.01, "muon_learning_rate": 0.0},
     **{"warmup_steps": 2, "warmdown": 0.5, "schedule": "linear", "final_rate": 0.0, "weight_decay": 0.1},
@@ -93,7 +94,7 @@ def speed() -> training.Speed:
 
 def history(bits: float = 2.0) -> list[training.Point]:
     """Return three points of a training that ends at a validation score of `bits`."""
-    scores = {0: (None, 6.5), 10: (4.0, 3.1), 20: (bits, bits)}
+    scores = {0: (None, 6.5), 10: (4.0, bits + 1), 20: (bits, bits)}
     return [
         training.Point(
             step=step,
@@ -141,11 +142,13 @@ def score(bits: float = 2.0) -> evaluation.SplitScore:
     )
 
 
-def metrics(bits: float = 2.0, has_test: bool = True, validation: float | None = None) -> evaluation.Metrics:
+def metrics(
+    bits: float = 2.0, has_test: bool = True, validation: float | None = None, parameters: int = 1000
+) -> evaluation.Metrics:
     """Return the scores of a model: `bits` on test, and on validation unless that is given."""
     return evaluation.Metrics(
         best_step=20,
-        parameters=1000,
+        parameters=parameters,
         validation=score(bits if validation is None else validation),
         test=score(bits) if has_test else None,
     )

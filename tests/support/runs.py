@@ -28,7 +28,7 @@ def model(name: str = "gpt", has_test: bool = True, **changes: Any) -> ModelResu
         "speed": records.speed(),
         "history": records.history(bits),
         "timeline": records.timeline(),
-        "metrics": records.metrics(bits, has_test),
+        "metrics": records.metrics(bits, has_test, parameters=records.PARAMETERS[name]),
         "breakdown": records.breakdown(bits, split),
         "novelty": records.novelty(written, ["It copies."] if name == "word" else []),
         "samples": written,
