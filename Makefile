@@ -25,17 +25,17 @@ test: $(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 check: $(STAMP) $(BIOME)
+	$(BIOME) check --error-on-warnings
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIOME) check --error-on-warnings
 	$(BIN)/mypy
 	$(BIN)/python tests/closure.py --check
 	$(BIN)/python docs/generate.py --check
 
 fix: $(STAMP) $(BIOME)
+	$(BIOME) check --write
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
-	$(BIOME) check --write
 	$(BIN)/python tests/closure.py --write
 	$(BIN)/python docs/generate.py --write
 

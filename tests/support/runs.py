@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from gptmodel import layout
-from gptmodel.evaluation import comparison
+from gptmodel.evaluation import surprisal
 from gptmodel.evaluation.surprisal import CharacterCosts
 from gptmodel.report.results import Everything, ModelResults
 from gptmodel.results.comparison import Pair
@@ -76,11 +76,11 @@ def write(everything: Everything, root: Path) -> dict[str, layout.ModelFolder]:
     everything.baselines.write(root / layout.BASELINES / "baselines.json")
     has_test = everything.main_split == "test"
     best = everything.baselines.best_on(everything.main_split).bits_per_char
-    costs(best, 0, has_test).write(root / layout.BASELINES / comparison.FILE)
+    costs(best, 0, has_test).write(root / layout.BASELINES / surprisal.FILE)
     folders = {name: layout.ModelFolder(name, root / layout.MODELS) for name in everything.models}
     for seed, (name, results) in enumerate(everything.models.items(), start=1):
         write_model(results, folders[name])
-        costs(results.metrics.main.bits_per_char, seed, has_test).write(folders[name].evaluation / comparison.FILE)
+        costs(results.metrics.main.bits_per_char, seed, has_test).write(folders[name].evaluation / surprisal.FILE)
     return folders
 
 

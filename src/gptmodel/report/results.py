@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from gptmodel.evaluation import comparison
-from gptmodel.evaluation.surprisal import CharacterCosts
 from gptmodel.results.bundle import Benchmark
 from gptmodel.results.comparison import Pair
 from gptmodel.results.corpus import CleanCorpus
@@ -64,8 +63,8 @@ class Everything(Strict):
         The best baseline is compared too. `UserError` names the file that is missing or damaged.
         """
         counted = Baselines.read(baselines / "baselines.json")
-        costs = {name: CharacterCosts.read(folder.evaluation / comparison.FILE) for name, folder in folders.items()}
-        costs[counted.best] = CharacterCosts.read(baselines / comparison.FILE)
+        costs = {name: comparison.read(folder.evaluation) for name, folder in folders.items()}
+        costs[counted.best] = comparison.read(baselines)
         return cls(
             corpus=CleanCorpus.read(clean / "corpus.json"),
             baselines=counted,
