@@ -3,6 +3,7 @@ from io import BytesIO
 import numpy as np
 import pytest
 from matplotlib import image
+from matplotlib.lines import Line2D
 
 from gptmodel.report import figures, tables
 from tests.support import runs
@@ -11,19 +12,24 @@ from tests.support import runs
 def test_every_model_has_its_two_curves_and_the_point_that_was_kept() -> None:
     run = runs.run()
     [axes] = figures.curves(tables.curves(run), "Le Toit").axes
-    lines = iter(axes.lines)
-    for name, model in run.models.items():
+    assert len(axes.lines) == 3 * len(run.models)
+    for index, (name, model) in enumerate(run.models.items()):
         learned = [point for point in model.history if point.step]  # step 0 has no place on a logarithmic axis
-        validation, train, kept = next(lines), next(lines), next(lines)
+        characters = [point.characters for point in learned]
+        validation, train, kept = axes.lines[3 * index : 3 * index + 3]
         assert validation.get_label() == name
-        assert validation.get_xdata().tolist() == train.get_xdata().tolist() == [p.characters for p in learned]
-        assert validation.get_ydata().tolist() == [point.validation_bits_per_char for point in learned]
-        assert train.get_ydata().tolist() == [point.train_bits_per_char for point in learned]
-        assert (kept.get_xdata().item(), kept.get_ydata().item()) == (960, model.metrics.validation.bits_per_char)
+        assert_line(validation, characters, [point.validation_bits_per_char for point in learned])
+        assert_line(train, characters, [point.train_bits_per_char for point in learned])
+        assert_line(kept, [960], [model.metrics.validation.bits_per_char])
         assert validation.get_color() == train.get_color() == kept.get_color()
-    assert next(lines, None) is None
-    assert [text.get_text() for text in axes.get_legend().get_texts()] == list(run.models)
+    legend = axes.get_legend()
+    assert legend is not None
+    assert [text.get_text() for text in legend.get_texts()] == list(run.models)
     assert axes.get_title().startswith("Le Toit: ")
+
+
+def assert_line(line: Line2D, x: list[int], y: list[float | None]) -> None:
+    assert (np.asarray(line.get_xdata()).tolist(), np.asarray(line.get_ydata()).tolist()) == (x, y)
 
 
 def test_the_image_shows_the_curves_in_their_colours() -> None:

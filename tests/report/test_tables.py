@@ -1,5 +1,6 @@
 from gptmodel.report import tables
 from gptmodel.report.results import Everything
+from gptmodel.results.samples import Samples
 from tests.support import records, runs
 
 
@@ -52,6 +53,6 @@ def test_curves_positions_and_gallery_hold_every_model_in_the_order_of_params() 
 
 
 def test_an_excerpt_is_cut() -> None:
-    written = runs.Samples(samples=[records.sample("a" * 999)])
+    written = Samples(samples=[records.sample("a" * 999)])
     run = runs.run().model_copy(update={"models": {"gpt": runs.model("gpt", samples=written)}})
     assert tables.excerpt(run) == f"**gpt**, temperature 0.7, seed 1\n\n> **Il** {'a' * tables.EXCERPT} […]\n"

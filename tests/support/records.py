@@ -202,7 +202,12 @@ def baselines(has_test: bool = True) -> evaluation.Baselines:
     """Return four baselines, of which kneser-ney-3 is best with 2.1 bits on every split."""
     scores = [
         evaluation.BaselineScore(
-            name=name, order=order, bits_per_char=bits, bits_per_byte=bits * 0.97, loss_nats=bits * NATS
+            name=name,
+            kind="static",
+            order=order,
+            bits_per_char=bits,
+            bits_per_byte=bits * 0.97,
+            loss_nats=bits * NATS,
         )
         for order, (name, bits) in enumerate(
             [("uniform", 6.5), ("unigram", 4.5), ("bigram", 3.4), ("kneser-ney-3", 2.1)]

@@ -65,7 +65,7 @@ def run(has_test: bool = True) -> Everything:
 def costs(bits: float, seed: int, has_test: bool = True) -> CharacterCosts:
     """Return losses of characters that scatter around `bits`."""
     drawn = np.random.default_rng(seed).normal(bits * records.NATS, 0.1, records.CHARACTERS).astype(np.float32)
-    scored = ["validation", "test"] if has_test else ["validation"]
+    scored: list[Scored] = ["validation", "test"] if has_test else ["validation"]
     digest = hashlib.sha256(b"the text").hexdigest()
     return CharacterCosts(nats=dict.fromkeys(scored, drawn), sha256=dict.fromkeys(scored, digest))
 
