@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import Protocol, Self
 
 from gptmodel.evaluation import comparison
 from gptmodel.results.bundle import Benchmark
@@ -13,8 +13,15 @@ from gptmodel.results.samples import Samples
 from gptmodel.results.training import Meta, Point, Speed, Timeline, read_history
 from gptmodel.strict import Strict
 
-if TYPE_CHECKING:
-    from gptmodel.layout import ModelFolder
+
+class Folders(Protocol):
+    """Where the stages left what they made of a model: `layout.ModelFolder`, or one like it."""
+
+    training: Path
+    checkpoint: Path
+    evaluation: Path
+    inspection: Path
+    benchmark: Path
 
 
 class ModelResults(Strict):
@@ -32,7 +39,7 @@ class ModelResults(Strict):
     benchmark: Benchmark
 
     @classmethod
-    def read(cls, folder: "ModelFolder") -> Self:
+    def read(cls, folder: Folders) -> Self:
         """Read the folders of a model; `UserError` names the file that is missing or damaged."""
         return cls(
             meta=Meta.read(folder.checkpoint / "meta.json"),
@@ -57,7 +64,7 @@ class Everything(Strict):
     pairs: list[Pair]
 
     @classmethod
-    def read(cls, folders: Mapping[str, "ModelFolder"], clean: Path, baselines: Path) -> Self:
+    def read(cls, folders: Mapping[str, Folders], clean: Path, baselines: Path) -> Self:
         """Read the folders of every model by name, of the clean text and of the baselines, and compare all pairs.
 
         The best baseline is compared too. `UserError` names the file that is missing or damaged.
