@@ -7,6 +7,7 @@ PYTHON ?= $(firstword $(foreach name,python3 python3.13 python3.12 python3.11,$(
 	$(name) -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $(name))))
 VENV := .venv
 BIN := $(VENV)/bin
+BIOME := tools/js/node_modules/.bin/biome
 STAMP := $(VENV)/installed
 PORT ?= 5000
 
@@ -27,14 +28,16 @@ test-fast: $(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder \
 		-m "not slow and not network and not browser and not e2e"
 
-check: $(STAMP)
+check: $(STAMP) $(BIOME)
+	$(BIOME) check --error-on-warnings
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/python -m tools.docs.generate --check
 
-fix: $(STAMP)
+fix: $(STAMP) $(BIOME)
+	$(BIOME) check --write
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 	$(BIN)/python -m tools.docs.generate --write
@@ -60,4 +63,10 @@ $(STAMP): pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "error: Python 3.11 or newer with venv is needed: install it, or set PYTHON=" >&2; exit 2; }
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+# Biome formats and lints the JavaScript; its version is pinned in tools/js/package-lock.json.
+$(BIOME): tools/js/package-lock.json
+	@command -v npm >/dev/null || { echo "error: node is needed for the JavaScript checks: install Node.js 18 or newer (with npm)" >&2; exit 2; }
+	npm ci --prefix tools/js --silent --no-audit --no-fund
 	@touch $@

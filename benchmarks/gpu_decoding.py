@@ -8,11 +8,12 @@ that the host's sampler writes from the same logits, for every way of sampling, 
 """
 
 import argparse
-from pathlib import Path
+
 
 import numpy as np
 import torch
 
+from gptmodel import layout
 from gptmodel.data.dataset import Dataset
 from gptmodel.decoding.engine import Decoder, generate
 from gptmodel.decoding.sampling import Sampling, sample_rng

@@ -1,4 +1,4 @@
-"""Stage report: models/* and the baselines -> reports/ (page, comparison, curves, gallery) and metrics.json."""
+"""Stage report: models/*, data/baselines, data/clean -> reports/ (page, tables, curves, samples) and metrics.json."""
 
 from gptmodel import layout, params
 from gptmodel.errors import one_line_errors
@@ -10,11 +10,12 @@ from gptmodel.tracking import outputs
 @one_line_errors()
 def main() -> None:
     """Compare all the models of params.yaml and show them."""
-    everything = Everything.read(list(params.load(layout.PARAMS).models))
+    folders = {name: layout.ModelFolder(name) for name in params.load(layout.PARAMS).models}
+    everything = Everything.read(folders, layout.CLEAN, layout.BASELINES)
     writer.write(everything, layout.REPORTS, layout.SUMMARY)
     print(tables.comparison_markdown(everything))
     for name, model in everything.models.items():
-        with outputs.tracked(model.meta, layout.ModelFolder(name), "report"):
+        with outputs.tracked(model.meta, folders[name], "report"):
             pass
 
 

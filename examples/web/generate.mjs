@@ -36,7 +36,11 @@ function feeds(ids, held, past) {
   const total = held + ids.length;
   Object.assign(inputs, { last_place: int32([total - 1], [1]), total_length: int32([total], []) });
   inputs.rows = int64([ids.length - 1], [1]); // logits of the last place only
-  if (network.positions === "learned") inputs.position_ids = int64(ids.map((_, i) => held + i), [1, ids.length]);
+  if (network.positions === "learned")
+    inputs.position_ids = int64(
+      ids.map((_, i) => held + i),
+      [1, ids.length],
+    );
   return inputs;
 }
 

@@ -1,234 +1,21 @@
-import base64
-import json
 import os
-import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from gptmodel import files
-from gptmodel.decoding.samples import Sample
-from gptmodel.errors import UserError
 from gptmodel.report import page
-from gptmodel.report.tables import Result
+from tests.support import records, runs
+from tests.support.records import NASTY, PASSAGE
 
 pytestmark = pytest.mark.browser
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 needs_browser = pytest.mark.skipif(BROWSER is None, reason="no chromium or chrome here")
-
-PASSAGE = "Un été 𝄞 à Paris. Il pleut, dit-on, sur les toits !\nPuis rien ; la nuit, et le vent. " * 3
-NASTY = "</script><script>alert(1)</script><!-- {{data}} & « fin »"
-LADDER = {
-    "best": "kneser-ney-3",
-    "splits": {
-        split: [
-            {
-                "name": name,
-                "order": order,
-                "bits_per_char": bits,
-                "bits_per_byte": bits * 0.97,
-                "loss_nats": bits * 0.69,
-            }
-            for order, (name, bits) in enumerate(
-                [("uniform", 6.5), ("unigram", 4.5), ("bigram", 3.4), ("kneser-ney-3", 2.1)]
-            )
-        ]
-        for split in ("validation", "test")
-    },
-}
-PAIRS = [
-    {"a": "gpt", "b": "word", "bits_per_char": -0.1, "low": -0.15, "high": -0.05, "certainty": 1.0},
-    {"a": "gpt", "b": "pairs", "bits_per_char": -1.4, "low": -1.5, "high": -1.3, "certainty": 1.0},
-    {"a": "word", "b": "pairs", "bits_per_char": -1.3, "low": -1.4, "high": -1.2, "certainty": 1.0},
-    {"a": "gpt", "b": "kneser-ney-3", "bits_per_char": -0.1, "low": -0.21, "high": 0.01, "certainty": 0.96},
-]
-
-
-def spans(level: str) -> list[tuple[int, int]]:
-    """Cut the passage into characters or words; the first é of the words is two tokens of one byte each."""
-    if level == "char":
-        return [(i, i + 1) for i in range(len(PASSAGE))]
-    words = [match.span() for match in re.finditer(r" ?[^\s]+|\s", PASSAGE)]
-    cut = PASSAGE.index("é")
-    return [
-        span for word in words for span in ([(word[0], cut + 1), (cut, word[1])] if word[0] < cut < word[1] else [word])
-    ]
-
-
-def sight(name: str, level: str) -> dict[str, Any]:
-    """What `gptmodel.evaluation.inspection` would write: a bigram has its table, the others attention and lens."""
-    is_bigram, tokens = name == "pairs", [PASSAGE[a:b] for a, b in spans(level)][:12]
-    top = [["x", 0.5], ["\n", 0.2], [NASTY, 0.1], [" le", 0.05], ["e", 0.01]]
-    weights = bytes(255 // (q + 1) if k <= q else 0 for q in range(12) for k in range(12))
-    heads = [base64.b64encode(weights).decode()] * 2
-    layers = ["embedding", "block 1", "block 2"]
-    lens = {"tokens": tokens, "targets": [*tokens[1:], "."], "layers": layers, "nats": [5.0, 3.0, 1.5]}
-    points = [["e", 0.0, 0.0, "letters"], ["E", 1.0, 0.5, "capitals"], [" ", -1.0, 2.0, "spaces"]]
-    table = {"characters": ["q", "u"], "counted": [[0.0, 1.0], [0.25, 0.75]], "learned": [[0.01, 0.99], [0.2, 0.8]]}
-    return {
-        "passage": {"split": "test", "start": 0, "text": PASSAGE},
-        "surprisal": [{"start": a, "end": b, "nats": 0.69315 * (1 + a % 5), "top": top} for a, b in spans(level)],
-        "attention": None if is_bigram else {"tokens": tokens, "layers": [heads, heads]},
-        "lens": None if is_bigram else {**lens, "top": [[top[:3]] * 12] * 3},
-        "embeddings": {"points": points, "explained": [0.2, 0.1]},
-        "positions": {"points": [[0, 0], [1, 1], [2, 0]], "explained": [0.6, 0.2]} if name == "gpt" else None,
-        "bigram": table if is_bigram else None,
-    }
-
-
-def breakdown(bits: float) -> dict[str, Any]:
-    position = {"tokens": 9, "nats_per_token": bits}
-    kinds = [("letters", 0.8, 0.7), ("spaces", 0.2, 0.3)]
-    return {
-        "split": "test",
-        "by_position": [{"position": p, "to": p, "bits_per_char": bits + 1 / p, **position} for p in (1, 2, 4)],
-        "by_class": [
-            {"class": kind, "characters": 9, "share": share, "bits_per_char": bits, "share_of_bits": cost}
-            for kind, share, cost in kinds
-        ],
-        "worst": [{"start": 0, "text": "Hapax", "bits_per_char": 5.0}],
-        "best": [{"start": 9, "text": "de la", "bits_per_char": 0.5}],
-    }
-
-
-def novelty(sample: Sample, warnings: list[str]) -> dict[str, Any]:
-    shares = ("words_in_training", "words_known", "distinct_words", "repetition", "copied_8_word_sequences")
-    figures = {"words": 9, "words_in_lexicon": None, "longest_copy_characters": 4, "longest_copy_text": "toit"}
-    figures |= dict.fromkeys(shares, 0.25)
-    one = {"prompt": sample.prompt, "temperature": sample.temperature, "seed": sample.seed}
-    copies = [{"start": 3, "end": 7, "train_start": 0}]
-    return {
-        "samples": figures,
-        "held_out": figures,
-        "per_sample": [{**one, "copies": copies, **figures}],
-        "warnings": warnings,
-    }
-
-
-def result(bits: float, parameters: int, splits: list[str]) -> Result:
-    score = {"bits_per_char": bits, "bits_per_byte": bits * 0.97, "loss_nats": bits * 0.69, "word_perplexity": 9.0}
-    score |= {"unigram_bits_per_char": 4.5, "bigram_bits_per_char": 3.4}
-    score |= {"bits_per_char_low": bits - 0.1, "bits_per_char_high": bits + 0.1, "tokens": 100, "characters": 100}
-    score |= {"sliding_bits_per_char": bits - 0.01, "dynamic_bits_per_char": bits - 0.02}
-    history = {"step": [0, 10, 20], "characters": [0, 1000, 20000], "train_bits_per_char": [None, 4.0, bits]}
-    return Result(
-        metrics={"best_step": 20, "parameters": parameters, **dict.fromkeys(splits, score)},
-        training={"seconds": 61.0, "tokens_per_second": 1000},
-        benchmark={"first_token_latency_ms": 1.0, "tokens_per_second": {"batch_1": 900.5, "batch_8": 3000.0}},
-        breakdown=breakdown(bits),
-        history=pd.DataFrame(history | {"validation_bits_per_char": [6.5, 4.0, bits]}),
-        samples=[Sample("Il ", f"𝄞n toit {NASTY}", 0.7, 1)],
-    )
-
-
-MODELS = {"pairs": (3.5, 100, "char"), "gpt": (2.0, 3000, "char"), "word": (2.1, 2000, "word")}
-
-
-def gathered(folder: Path, full: bool = True) -> dict[str, Any]:
-    """What `collect` makes of a run with everything, or with as little as a run can have."""
-    splits = ["validation", "test"] if full else ["validation"]
-    characters = {"train": 1000, "validation": 100, "test": 100 if full else 0}
-    corpus = {
-        "title": "Le <b>Toit</b>",
-        "author": None,
-        "year": None,
-        "language": "fr",
-        "licence": "own",
-        "source": "here",
-    }
-    corpus |= {"characters": 1200, "splits": {split: {"characters": n} for split, n in characters.items()}}
-    files.write_json(folder / "corpus.json", corpus)
-    results = {}
-    for name, (bits, parameters, level) in MODELS.items():
-        results[name] = result(bits, parameters, splits)
-        if full:
-            warnings = ["It copies."] if name == "word" else []
-            parts = {"sight": sight(name, level), "novelty": novelty(results[name].samples[0], warnings)}
-            for part, content in parts.items():
-                files.write_json(folder / name / f"{part}.json", content)
-            entries = [(0, "zzz"), (20, "toit\nfin")]
-            made = [
-                f"## step {n}: {6.5 - n / 9:.3f} bits per character\n\n{Sample('Il ', t, 0.7, 1).markdown()}"
-                for n, t in entries
-            ]
-            files.write_text(folder / name / "timeline.md", "\n".join(made))
-    if full:
-        files.write_json(folder / "ladder.json", LADDER)
-    return page.collect(results, folder, folder / "corpus.json", folder / "ladder.json", PAIRS if full else [])
-
-
-@pytest.fixture(scope="module")
-def full(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    return gathered(tmp_path_factory.mktemp("full"))
-
-
-def test_the_best_model_comes_first_and_what_is_missing_is_none(full: dict[str, Any], tmp_path: Path) -> None:
-    assert [model["name"] for model in full["models"]] == ["gpt", "word", "pairs"]
-    assert full["models"][0]["sight"]["passage"]["text"] == PASSAGE
-    assert [entry["text"] for entry in full["models"][0]["timeline"]] == [" zzz", " toit\nfin"]
-    bare = gathered(tmp_path, full=False)
-    assert bare["ladder"] is None
-    assert all(model[part] is None for model in bare["models"] for part in page.OPTIONAL)
-
-
-def test_a_missing_or_damaged_file_is_named(tmp_path: Path) -> None:
-    gathered(tmp_path)
-    (tmp_path / "gpt" / "sight.json").write_text("{")
-    results = {"gpt": result(2.0, 10, ["validation"])}
-    with pytest.raises(UserError, match=r"gpt.sight\.json cannot be read .*: run `dvc repro`"):
-        page.collect(results, tmp_path, tmp_path / "corpus.json", tmp_path / "ladder.json", [])
-    (tmp_path / "gpt" / "sight.json").unlink()
-    with pytest.raises(UserError, match=r"no\.json does not exist: run `dvc repro`"):
-        page.collect(results, tmp_path, tmp_path / "no.json", tmp_path / "ladder.json", [])
-
-
-def test_the_timeline_is_read_as_samples_write_it() -> None:
-    written = [Sample("Il était ", "une fois\nun roi > 3", 0.7, 1337), Sample("", "## step 9: 1.000 bits", 1.0, 2)]
-    markdown = "\n".join(f"## step {n}: 2.500 bits per character\n\n{one.markdown()}" for n, one in enumerate(written))
-    first, second = page.entries(markdown)
-    assert (first["prompt"] + first["text"], first["temperature"], first["seed"]) == (
-        written[0].prompt + written[0].text,
-        0.7,
-        1337,
-    )
-    assert (second["step"], second["prompt"], second["text"]) == (1, "", written[1].text)
-
-
-def test_the_headline_says_what_is_known(full: dict[str, Any], tmp_path: Path) -> None:
-    known = "The best model, gpt, needs 2.00 bits for each character of text it has never seen"
-    known += " (95 % interval: 1.90 to 2.10)"
-    counts = "; the best counting method, kneser-ney-3, needs 2.10"
-    assert page.headline(full) == f"{known}{counts}, a difference that chance alone could explain."
-    settled = {**PAIRS[3], "a": "kneser-ney-3", "b": "gpt", "low": 0.05, "high": 0.2}
-    assert page.headline({**full, "pairs": [settled]}) == f"{known}{counts}, a difference beyond chance."
-    settled |= {"low": -0.2, "high": -0.05}
-    assert page.headline({**full, "pairs": [settled]}) == f"{known}{counts}, a difference beyond chance."
-    assert page.headline({**full, "pairs": []}) == f"{known}{counts}."
-    assert page.headline({**full, "ladder": None}) == f"{known}."
-    bare = page.headline(gathered(tmp_path, full=False))
-    assert "2.00 bits for each character of the validation text, which also chose when to stop (95 %" in bare
-
-
-def test_no_text_can_leave_its_place_in_the_page(full: dict[str, Any]) -> None:
-    html = page.render(full)
-    empty = page.render({**full, "models": [{**full["models"][0], "samples": [], "sight": None}]})
-    assert NASTY in full["models"][0]["samples"][0]["text"]
-    for opening in ("<script", "</script", "<!--"):
-        assert html.count(opening) == empty.count(opening)
-    assert "<title>Le &lt;b&gt;Toit&lt;/b&gt;" in html
-    assert html.count("Is it French? Is it new?") == 2  # in the contents and above the section
-    data = json.loads(html.split('id="data">')[1].split("</script>")[0])
-    assert data["models"][0]["samples"] == full["models"][0]["samples"]
-    assert data["models"][0]["history"]["train_bits_per_char"] == [None, 4.0, 2.0]
-    assert len(html.encode()) < 3_000_000
-    assert "http://" not in html.replace("http://www.w3.org/2000/svg", "")
-    assert "https://" not in html
 
 
 class Opened:
@@ -258,9 +45,9 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture(scope="module")
-def written(full: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
+def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("page") / "index.html"
-    files.write_text(path, page.render(full))
+    files.write_text(path, page.render(runs.run()))
     return path
 
 
@@ -279,8 +66,8 @@ def test_every_picture_is_drawn_without_requests_or_complaints(opened: Opened) -
     assert places.count() == 17
     for place in places.all():
         assert place.evaluate("node => node.children.length") > 0
-    assert opened.page.locator(".matrix .better").count() == 3
-    assert opened.page.locator(".matrix .open").count() == 2  # gpt and the best counts, from both sides
+    for verdict, pairs in (("better", 4), ("worse", 4), ("open", 4)):  # four are real, two are not: from both sides
+        assert opened.page.locator(f".matrix .{verdict}").count() == pairs
     assert opened.page.locator(".alerts").inner_text() == "word: It copies."
     assert opened.page.locator("mark").all_inner_texts() == ["toit"]
     assert opened.page.locator("#samples .quote").inner_text() == f"Il 𝄞n toit {NASTY}"
@@ -299,7 +86,7 @@ def test_pointing_at_a_token_shows_what_was_expected_and_the_same_characters_els
 
 
 @needs_browser
-def test_tokens_that_share_a_character_are_one_and_cost_their_sum(opened: Opened) -> None:
+def test_tokens_that_share_a_character_are_one_and_their_losses_are_added(opened: Opened) -> None:
     opened.token(1, "été").hover()
     start = PASSAGE.index(" été")
     bits = (1 + start % 5) + (1 + (start + 1) % 5)
@@ -373,8 +160,8 @@ def test_a_heading_sorts_the_table(opened: Opened) -> None:
 def test_the_curves_and_the_slider_are_read_by_keyboard(opened: Opened) -> None:
     opened.page.locator("#curve svg.chart").focus()
     opened.page.keyboard.press("Home")
-    assert "after about 1,000 characters (the training text 1.0 times)" in opened.page.locator("#curve").inner_text()
-    assert "4.000 / 4.000" in opened.page.locator("#curve .legend").inner_text()
+    assert "after about 480 characters (the training text 0.5 times)" in opened.page.locator("#curve").inner_text()
+    assert "3.000 / 4.000" in opened.page.locator("#curve .legend").inner_text()
     slider = opened.page.locator("#steps input")
     assert "zzz" in opened.page.locator("#steps").inner_text()
     slider.press("End")
@@ -407,7 +194,7 @@ def test_the_button_changes_the_theme_and_repaints_the_maps(opened: Opened) -> N
 def test_a_phone_never_scrolls_sideways(browser: Browser, written: Path) -> None:
     shown = Opened(browser, written, viewport={"width": 390, "height": 844}, is_mobile=True, has_touch=True)
     shown.page.evaluate("document.querySelectorAll('details').forEach(one => (one.open = true))")
-    for name in MODELS:
+    for name in records.MODELS:
         shown.page.locator("#lens .picker label", has_text=name).tap()
         assert shown.page.evaluate("document.documentElement.scrollWidth") == 390
     shown.token(1, "Paris").tap()
@@ -417,13 +204,25 @@ def test_a_phone_never_scrolls_sideways(browser: Browser, written: Path) -> None
 
 
 @needs_browser
-def test_what_a_run_lacks_is_said(browser: Browser, tmp_path: Path) -> None:
+def test_a_run_without_a_test_text_says_that_its_scores_flatter(browser: Browser, tmp_path: Path) -> None:
     path = tmp_path / "index.html"
-    files.write_text(path, page.render(gathered(tmp_path, full=False)))
+    files.write_text(path, page.render(runs.run(has_test=False)))
     shown = Opened(browser, path)
     assert shown.complaints == []
-    lacking = "ladder pairs passage heads layers points tables figures samples steps"
-    for place in lacking.split():
-        assert shown.page.locator(f"#{place} .absent").count() == 1, place
-    assert "there is no test text" in shown.page.locator("#ladder").inner_text().lower()
+    assert "There is no test text; training was stopped where" in shown.page.locator("#ranking").inner_text()
+    assert "validation\nbits/char." in shown.page.locator("#table").inner_text()
+    assert shown.page.locator("#table th", has_text="test").count() == 0
+    shown.page.close()
+
+
+@needs_browser
+def test_what_a_run_lacks_is_said(browser: Browser, tmp_path: Path) -> None:
+    silent = runs.model("word", timeline=records.timeline().model_copy(update={"entries": []}))
+    path = tmp_path / "index.html"
+    files.write_text(path, page.render(runs.run().model_copy(update={"models": {"word": silent}})))
+    shown = Opened(browser, path)
+    assert shown.complaints == []
+    assert shown.page.locator("#steps .absent").inner_text() == "word kept no samples of its training."
+    assert "no bigram network" in shown.page.locator("#tables .absent").inner_text()
+    assert "turns its tokens by an angle" in shown.page.locator("#points .absent").inner_text()
     shown.page.close()

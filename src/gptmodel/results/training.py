@@ -72,6 +72,8 @@ def read_history(path: Path) -> list[Point]:
     try:
         with path.open(encoding="utf-8", newline="") as file:
             rows = [{key: _number(cell) for key, cell in row.items()} for row in csv.DictReader(file)]
+        if not rows:
+            raise ValueError("it has no lines")
         return [Point.model_validate(row) for row in rows]
     except FileNotFoundError:
         raise UserError(f"{path} does not exist: {RERUN}") from None

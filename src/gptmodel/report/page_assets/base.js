@@ -1,8 +1,8 @@
 // What every picture needs: the data, elements, numbers for reading, the chosen model, the theme.
 
 const DATA = JSON.parse(document.getElementById("data").textContent);
-const MODELS = DATA.models;
-const SPLIT = MODELS.some((model) => model.metrics.test) ? "test" : "validation";
+const MODELS = DATA.models.map((model) => ({ name: model.meta.name, ...model })); // the best first
+const SPLIT = DATA.main_split;
 const LANGUAGE = DATA.corpus.language || "";
 const BITS = 1 / Math.LN2; // bits per nat
 
@@ -125,7 +125,9 @@ function onWidth(node, draw) {
   let last = 0;
   new ResizeObserver(() => {
     const width = Math.floor(node.clientWidth);
-    if (width && width !== last) draw((last = width));
+    if (!width || width === last) return;
+    last = width;
+    draw(width);
   }).observe(node);
 }
 

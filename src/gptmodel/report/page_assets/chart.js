@@ -95,7 +95,7 @@ const nearest = (points, x, to) =>
  * pointing at it, or the arrow keys, writes the values at the nearest x into the legend.
  */
 function lineChart(node, { series, xLabel, yLabel, label, say }) {
-  const key = legend(series.map((one) => one.name));
+  const key = legend(series.map((line) => line.name));
   const place = el("div");
   const said = el(
     "p.readout.key",
@@ -103,8 +103,8 @@ function lineChart(node, { series, xLabel, yLabel, label, say }) {
     "Point at the picture, or focus it and use ← →, to read the values.",
   );
   node.append(key.node, place, said);
-  const every = series.flatMap((one) => [...one.points, ...(one.faint || [])]);
-  const xs = [...new Set(series.flatMap((one) => one.points.map(([x]) => x)))].sort((a, b) => a - b);
+  const every = series.flatMap((line) => [...line.points, ...(line.faint || [])]);
+  const xs = [...new Set(series.flatMap((line) => line.points.map(([x]) => x)))].sort((a, b) => a - b);
   const range = (i) => {
     const [low, high] = [Math.min(...every.map((p) => p[i])), Math.max(...every.map((p) => p[i]))];
     return low < high ? [low, high] : [low * 0.9, high * 1.1];
@@ -115,19 +115,19 @@ function lineChart(node, { series, xLabel, yLabel, label, say }) {
     const x = scale(range(0), [box.left + 6, box.right - 6], true);
     const y = scale([Math.min(range(1)[0], yTicks[0]), range(1)[1]], [box.bottom - 4, box.top]);
     const guide = svg("path.guide");
-    const path = (points) => "M" + points.map(([a, b]) => `${x(a).toFixed(1)} ${y(b).toFixed(1)}`).join("L");
-    const lines = series.map((one) => [
-      one.faint?.length
+    const path = (points) => `M${points.map(([a, b]) => `${x(a).toFixed(1)} ${y(b).toFixed(1)}`).join("L")}`;
+    const lines = series.map((line) => [
+      line.faint?.length
         ? svg("path", {
-            d: path(one.faint),
+            d: path(line.faint),
             fill: "none",
-            stroke: modelColor(one.index),
+            stroke: modelColor(line.index),
             "stroke-width": 1.6,
             "stroke-dasharray": "1.5 3.5",
           })
         : null,
-      svg("path", { d: path(one.points), fill: "none", stroke: modelColor(one.index), "stroke-width": 2 }),
-      one.points.map(([a, b]) => marker(one.index, x(a), y(b), one.points.length > 40 ? 0 : 3)),
+      svg("path", { d: path(line.points), fill: "none", stroke: modelColor(line.index), "stroke-width": 2 }),
+      line.points.map(([a, b]) => marker(line.index, x(a), y(b), line.points.length > 40 ? 0 : 3)),
     ]);
     const drawing = svg(
       "svg.chart",
@@ -145,8 +145,8 @@ function lineChart(node, { series, xLabel, yLabel, label, say }) {
       at = clamp(index, 0, xs.length - 1);
       guide.setAttribute("d", `M${x(xs[at])} ${box.top}V${box.bottom}`);
       key.write(
-        series.map((one) =>
-          [one.points, one.faint]
+        series.map((line) =>
+          [line.points, line.faint]
             .filter((points) => points?.length)
             .map((points) => fixed(nearest(points, xs[at], x)[1]))
             .join(" / "),

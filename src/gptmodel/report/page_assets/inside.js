@@ -38,7 +38,7 @@ function tokenStrip(tokens, show) {
 }
 
 class Attention {
-  /** The heads of one model, small, and one of them large; `data` is the "attention" of sight.json. */
+  /** The heads of one model, small, and one of them large; `data` is the "attention" of inspection.json. */
   constructor(node, data) {
     this.tokens = data.tokens;
     this.size = data.tokens.length;
@@ -133,15 +133,11 @@ function drawAttention(node) {
   let shown = null;
   onModel((model) => {
     node.replaceChildren();
-    const data = model.sight?.attention;
+    const data = model.inspection.attention;
     shown = data ? new Attention(node, data) : null;
     if (data) return;
     node.append(
-      absent(
-        model.sight
-          ? `${model.name} has no attention: it sees nothing but the last token, so there is nowhere else to look.`
-          : `${model.name} was not looked into in this run.`,
-      ),
+      absent(`${model.name} has no attention: it sees nothing but the last token, so there is nowhere else to look.`),
     );
   });
   watchers.theme.push(() => shown?.paint());
@@ -214,14 +210,10 @@ function lensTable(data, show) {
 /** The lens of the chosen model. */
 function drawLens(node) {
   onModel((model) => {
-    const data = model.sight?.lens;
+    const data = model.inspection.lens;
     if (!data)
       return node.replaceChildren(
-        absent(
-          model.sight
-            ? `${model.name} has no layers to look between: its guess is one look-up in a table.`
-            : `${model.name} was not looked into in this run.`,
-        ),
+        absent(`${model.name} has no layers to look between: its guess is one look-up in a table.`),
       );
     const said = el("div.readout", { style: "min-height: 5.6rem; max-width: 30rem", "aria-live": "polite" });
     const show = (l, t, cell) => {

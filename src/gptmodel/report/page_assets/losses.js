@@ -1,12 +1,12 @@
 // Where the bits go: by place in the context, by kind of character, in the worst and the best passages.
 
-/** What every model pays by the number of tokens it had read. */
+/** Every model's loss by the number of tokens it had read. */
 function drawPositions(node) {
   const series = MODELS.map(({ name, breakdown }, index) => ({
     name,
     index,
-    points: breakdown.by_position.map((bin) => [Math.sqrt(bin.position * bin.to), bin.bits_per_char]),
-  })).filter((one) => one.points.length);
+    points: breakdown.by_position.map((bin) => [bin.tokens_seen, bin.bits_per_char]),
+  })).filter((line) => line.points.length);
   if (!series.length) return node.append(absent("The text is too short to tell the places in the context apart."));
   lineChart(node, {
     series,
@@ -18,21 +18,21 @@ function drawPositions(node) {
   });
 }
 
-/** The kinds of characters with every model's bits, the kind that costs the best model most first. */
+/** The kinds of characters with every model's bits, the kind with most of the best model's loss first. */
 function classRows() {
-  const of = (model, name) => model.breakdown.by_class.find((row) => row.class === name);
+  const of = (model, name) => model.breakdown.by_class.find((row) => row.name === name);
   return MODELS[0].breakdown.by_class
     .filter((row) => row.characters > 0)
     .sort((a, b) => b.share_of_bits - a.share_of_bits)
-    .map((row) => ({ ...row, values: MODELS.map((model) => of(model, row.class)?.bits_per_char) }));
+    .map((row) => ({ ...row, values: MODELS.map((model) => of(model, row.name)?.bits_per_char) }));
 }
 
 /** One kind of character: its name and shares, the line of its marks. */
 function classRow(row, y, x) {
   const known = row.values.filter(Number.isFinite);
   return [
-    svg("text.name", { x: 0, y: y - 2 }, row.class),
-    svg("text", { x: 0, y: y + 13 }, `${percent(row.share)} of text, ${percent(row.share_of_bits)} of cost`),
+    svg("text.name", { x: 0, y: y - 2 }, row.name),
+    svg("text", { x: 0, y: y + 13 }, `${percent(row.share)} of text, ${percent(row.share_of_bits)} of loss`),
     svg("path.axis", { d: `M${x(Math.min(...known))} ${y}H${x(Math.max(...known))}`, "stroke-width": 3 }),
     row.values.map((value, m) => (Number.isFinite(value) ? marker(m, x(value), y, 5) : null)),
   ];
@@ -55,11 +55,11 @@ function drawClasses(node) {
     el(
       "p.key",
       {},
-      "A model of words or pieces pays for a whole token at once; its cost is spread over the token's characters, " +
-        "so for such a model the kinds inside a word are blurred.",
+      "A model of words or pieces is scored on a whole token at once, and the loss is spread over the token's " +
+        "characters, so for such a model the kinds inside a word are blurred.",
     ),
   );
-  const inWords = rows.map((row) => `${row.class} ${fixed(row.bits_per_char, 2)}`).join(", ");
+  const inWords = rows.map((row) => `${row.name} ${fixed(row.bits_per_char, 2)}`).join(", ");
   const most = Math.max(...rows.flatMap((row) => row.values.filter(Number.isFinite)));
   onWidth(place, (width) => {
     const x = scale([0, most], [width < 500 ? 164 : 190, width - 12]);
@@ -75,7 +75,7 @@ function drawClasses(node) {
       at = clamp(index, 0, rows.length - 1);
       band.setAttribute("y", top + at * step - step / 2);
       key.write(rows[at].values.map((value) => fixed(value, 2)));
-      said.textContent = `${rows[at].class}: ${count(rows[at].characters)} characters; bits for each in the legend`;
+      said.textContent = `${rows[at].name}: ${count(rows[at].characters)} characters; bits for each in the legend`;
     };
     const drawing = svg(
       "svg.chart",
@@ -100,12 +100,12 @@ function drawClasses(node) {
 /** The chosen model's worst and best passages. */
 function drawExtremes(node) {
   onModel(({ breakdown }) => {
-    const quote = (one) =>
+    const quote = (passage) =>
       el(
         "blockquote",
         {},
-        el("div.quote", { lang: LANGUAGE }, one.text.trim()),
-        el("div.key", {}, `${fixed(one.bits_per_char, 2)} bits per character`),
+        el("div.quote", { lang: LANGUAGE }, passage.text.trim()),
+        el("div.key", {}, `${fixed(passage.bits_per_char, 2)} bits per character`),
       );
     const side = (title, passages) => el("div", {}, el("h4", {}, title), passages.map(quote));
     node.replaceChildren(

@@ -2,7 +2,7 @@
 
 const PICTURES = {
   corpus: drawCorpus,
-  ladder: drawLadder,
+  ranking: drawRanking,
   table: drawTable,
   pairs: drawPairs,
   curve: drawCurves,
@@ -40,7 +40,7 @@ function startContents() {
       key === id ? link.setAttribute("aria-current", "true") : link.removeAttribute("aria-current"),
     );
   const watcher = new IntersectionObserver(
-    (seen) => seen.filter((one) => one.isIntersecting).forEach((one) => mark(one.target.id)),
+    (entries) => entries.filter((entry) => entry.isIntersecting).forEach((entry) => mark(entry.target.id)),
     { rootMargin: "-20% 0px -70% 0px" },
   );
   document.querySelectorAll("section").forEach((section) => watcher.observe(section));

@@ -129,7 +129,7 @@ function positionPath(node, { points, explained }) {
   const [x, y] = cloudScales(points, [0, 1]);
   const places = points.map((point, i) => ({ x: x(point[0]), y: y(point[1]), text: `${i + 1}` }));
   const line = svg("path", {
-    d: "M" + places.map((p) => `${p.x.toFixed(1)} ${p.y.toFixed(1)}`).join("L"),
+    d: `M${places.map((p) => `${p.x.toFixed(1)} ${p.y.toFixed(1)}`).join("L")}`,
     fill: "none",
     stroke: "var(--line)",
     "stroke-width": 2,
@@ -175,12 +175,12 @@ function positionPath(node, { points, explained }) {
 function drawEmbeddings(node) {
   onModel((model) => {
     node.replaceChildren();
-    if (!model.sight?.embeddings) return node.append(absent(`${model.name} was not looked into in this run.`));
-    tokenCloud(node, model.sight.embeddings);
-    if (model.sight.positions) return positionPath(node, model.sight.positions);
+    const { embeddings, positions, attention } = model.inspection;
+    tokenCloud(node, embeddings);
+    if (positions) return positionPath(node, positions);
     node.append(
       absent(
-        model.sight.attention
+        attention
           ? `${model.name} has no map of positions: instead of learning one it turns its tokens by an angle (rotary).`
           : `${model.name} has no positions: it sees one token only.`,
       ),
@@ -216,12 +216,10 @@ function pairMap(title, characters, shares) {
 
 /** Counted and learned probabilities of pairs, side by side; pointing at one reads both. */
 function drawBigram(node) {
-  const model = MODELS.find((one) => one.sight?.bigram);
+  const model = MODELS.find(({ inspection }) => inspection.bigram);
   if (!model)
-    return node.append(
-      absent("This run has no bigram network that was looked into, so there is no table to compare with counts."),
-    );
-  const { characters, counted, learned } = model.sight.bigram;
+    return node.append(absent("This run has no bigram network, so there is no table to compare with counts."));
+  const { characters, counted, learned } = model.inspection.bigram;
   const pictures = [
     pairMap("Counted in the training text", characters, counted),
     pairMap(`Learned by ${model.name}`, characters, learned),

@@ -3,7 +3,7 @@
 const FULL_PER_CHARACTER = 8; // bits at which the colour is full
 const FULL_PER_TOKEN = 16;
 
-/** Tokens that share a character (a byte-level model may cut one) as one: costs added, the first one's guesses. */
+/** Tokens that share a character (a byte-level model may cut one) as one: losses added, the first one's guesses. */
 function joined(tokens) {
   const whole = [];
   for (const token of tokens) {
@@ -15,21 +15,16 @@ function joined(tokens) {
   return whole;
 }
 
-/** The models that read the first model's passage, each with the token of every character. */
-function passageReaders() {
-  const known = MODELS.map((model, index) => ({ model, index, sight: model.sight })).filter(
-    ({ sight }) => sight?.surprisal?.length,
-  );
-  const text = known[0]?.sight.passage.text;
-  const length = Array.from(text || "").length;
-  return known
-    .filter(({ sight }) => sight.passage.text === text)
-    .map(({ model, index, sight }) => {
-      const tokens = joined(sight.surprisal);
-      const at = new Array(length).fill(0);
-      tokens.forEach((token, i) => at.fill(i, token.start, token.end));
-      return { name: model.name, index, tokens, at, nodes: [] };
+/** Every model as a reader of the passage, with the token of every character. */
+function passageReaders(length) {
+  return MODELS.map(({ name, inspection }, index) => {
+    const tokens = joined(inspection.surprisal);
+    const at = new Array(length).fill(0);
+    tokens.forEach((token, i) => {
+      at.fill(i, token.start, token.end);
     });
+    return { name, index, tokens, at, nodes: [] };
+  });
 }
 
 /** Where all the models begin a token: only there a line may end. */
@@ -54,7 +49,7 @@ function cutLines(starts, columns, text) {
   return lines;
 }
 
-/** Bits that a token cost, and bits per character of it. */
+/** The loss of a token in bits, and in bits per character of it. */
 function bitsOf(token) {
   const bits = token.nats * BITS;
   return { bits, perCharacter: bits / Math.max(1, token.end - token.start) };
@@ -76,7 +71,7 @@ class Passage {
       ["token", "per token"],
     ];
     node.append(
-      choice("Colour by bits", "unit", units, this.unit, (unit) => ((this.unit = unit), this.paint())),
+      choice("Colour by bits", "unit", units, this.unit, (unit) => this.colourBy(unit)),
       el(
         "p.key",
         {},
@@ -144,6 +139,12 @@ class Passage {
     return reader.nodes[i];
   }
 
+  /** Colour by the bits of a "character" or of a "token". */
+  colourBy(unit) {
+    this.unit = unit;
+    this.paint();
+  }
+
   /** Colour every token by its bits. */
   paint() {
     const isToken = this.unit === "token";
@@ -163,7 +164,10 @@ class Passage {
       if (token) this.select(+token.dataset.m, +token.dataset.i);
     };
     for (const kind of ["pointerover", "focusin", "click"]) this.place.addEventListener(kind, follow);
-    const go = (m, i) => (this.select(m, i), this.readers[m].nodes[i].focus());
+    const go = (m, i) => {
+      this.select(m, i);
+      this.readers[m].nodes[i].focus();
+    };
     const step = (by) => () => go(this.at[0], clamp(this.at[1] + by, 0, this.readers[this.at[0]].tokens.length - 1));
     const other = (by) => () => {
       const m = clamp(this.at[0] + by, 0, this.readers.length - 1);
@@ -185,9 +189,10 @@ class Passage {
 
   /** Show token `i` of model `m`, and the same characters in the others. */
   select(m, i) {
-    this.place
-      .querySelectorAll(".on, .with")
-      .forEach((node) => (node.classList.remove("on", "with"), (node.tabIndex = -1)));
+    for (const node of this.place.querySelectorAll(".on, .with")) {
+      node.classList.remove("on", "with");
+      node.tabIndex = -1;
+    }
     this.at = [m, i];
     const chosenNode = this.readers[m].nodes[i];
     chosenNode.classList.add("on");
@@ -224,7 +229,7 @@ class Passage {
     );
   }
 
-  /** What the same characters cost in every model. */
+  /** The loss of the same characters in every model. */
   others() {
     const rows = this.readers.map((reader) => {
       const tokens = this.touching(reader).map((j) => reader.tokens[j]);
@@ -241,18 +246,14 @@ class Passage {
     return el(
       "div",
       {},
-      el("p", {}, "The tokens that hold these characters, and their cost:"),
+      el("p", {}, "The tokens that hold these characters, and their loss:"),
       el("table", {}, el("tbody", {}, rows)),
     );
   }
 }
 
-/** The passage, or why there is none. */
+/** The passage, which is the same for all models. */
 function drawPassage(node) {
-  const readers = passageReaders();
-  if (!readers.length)
-    return node.append(absent("No model of this run was looked into, so there is no passage to show."));
-  new Passage(node, readers, Array.from(MODELS[readers[0].index].sight.passage.text));
-  const left = MODELS.length - readers.length;
-  if (left) node.append(absent(`${left} of the models read another passage, or none, and cannot be lined up.`));
+  const text = Array.from(MODELS[0].inspection.passage.text);
+  new Passage(node, passageReaders(text.length), text);
 }

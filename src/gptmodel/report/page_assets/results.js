@@ -1,4 +1,4 @@
-// What was trained, the ladder, the curves.
+// What was trained, models and baselines in order, the curves.
 
 /** Facts about the text, and how it was divided. */
 function drawCorpus(node) {
@@ -35,15 +35,14 @@ function drawCorpus(node) {
   );
 }
 
-/** The rungs and the models as rows of the ladder, the best first. */
-function ladderRows() {
+/** The models and the baselines with their scores, the best first. */
+function rankingRows() {
   const models = MODELS.map((model, index) => ({ name: model.name, index, ...model.metrics[SPLIT] }));
-  const rungs = DATA.ladder?.splits[SPLIT] || [];
-  return [...models, ...rungs].sort((a, b) => a.bits_per_char - b.bits_per_char);
+  return [...models, ...DATA.baselines.splits[SPLIT]].sort((a, b) => a.bits_per_char - b.bits_per_char);
 }
 
-/** One row of the ladder: its name, its mark with the interval, its value. */
-function ladderRow(row, y, x, width, isPhone) {
+/** One row of the ranking: its name, its mark with the interval, its value. */
+function rankingRow(row, y, x, width, isPhone) {
   const at = x(row.bits_per_char);
   const isModel = row.index !== undefined;
   const color = isModel ? modelColor(row.index) : "var(--muted)";
@@ -68,8 +67,8 @@ function ladderRow(row, y, x, width, isPhone) {
   return [name, svg("path.axis", { d: `M${x.start} ${y}H${x.end}`, "stroke-dasharray": "1 4" }), interval, mark, value];
 }
 
-/** The picture of the ladder for one range of bits per character. */
-function ladderPicture(rows, width) {
+/** The picture of the ranking for one range of bits per character. */
+function rankingPicture(rows, width) {
   const isPhone = width < 560;
   const [low, high] = [
     Math.min(...rows.map((r) => r.bits_per_char_low ?? r.bits_per_char)),
@@ -87,35 +86,36 @@ function ladderPicture(rows, width) {
     "svg.chart",
     { height, role: "img", "aria-label": `Bits per character, best first: ${label}` },
     grid,
-    rows.map((row, i) => ladderRow(row, 44 + 26 * i, x, width, isPhone)),
+    rows.map((row, i) => rankingRow(row, 44 + 26 * i, x, width, isPhone)),
   );
 }
 
-/** The ladder with its two ranges: everything, or what lies close to the best. */
-function drawLadder(node) {
-  const all = ladderRows();
+/** The ranking with its two ranges: everything, or what lies close to the best. */
+function drawRanking(node) {
+  const all = rankingRows();
   const close = all.filter((row) => row.bits_per_char < all[0].bits_per_char * 1.3);
   const place = el("div");
   let rows = all;
-  const draw = () => place.clientWidth && place.replaceChildren(ladderPicture(rows, place.clientWidth));
-  const zoom = (value) => ((rows = value === "close" ? close : all), draw());
+  const draw = () => place.clientWidth && place.replaceChildren(rankingPicture(rows, place.clientWidth));
+  const zoom = (value) => {
+    rows = value === "close" ? close : all;
+    draw();
+  };
   if (close.length > 1 && close.length < all.length)
     node.append(
       choice(
         "Show",
         "zoom",
         [
-          ["all", "the whole ladder"],
+          ["all", "all of them"],
           ["close", "only the best, enlarged"],
         ],
         "all",
         zoom,
       ),
     );
-  node.append(place);
-  if (!DATA.ladder)
-    node.append(absent("The counting methods were not measured in this run, so only the networks are shown."));
   node.append(
+    place,
     el(
       "p.key",
       {},
@@ -131,13 +131,13 @@ function drawLadder(node) {
 /** Both losses of every model over the characters read. */
 function drawCurves(node) {
   const points = (history, key) =>
-    history.characters.map((x, i) => [x, history[key][i]]).filter(([x, y]) => x > 0 && y !== null);
+    history.map((point) => [point.characters, point[key]]).filter(([x, y]) => x > 0 && y !== null);
   const series = MODELS.map(({ name, history }, index) => ({
     name,
     index,
     points: points(history, "validation_bits_per_char"),
     faint: points(history, "train_bits_per_char"),
-  })).filter((one) => one.points.length);
+  })).filter((line) => line.points.length);
   if (!series.length) return node.append(absent("No model of this run kept a history."));
   const length = DATA.corpus.splits.train.characters;
   lineChart(node, {

@@ -30,11 +30,11 @@ function tableColumns() {
     },
     { head: `${SPLIT}\nbits/byte`, value: score("bits_per_byte"), group: main },
     { head: "numbers\nlearned", value: (model) => model.metrics.parameters, write: count, group: rest },
-    { head: "training\nmin:s", value: (model) => model.training.seconds, write: minutes, group: rest },
-    { head: "training\ntokens/s", value: (model) => model.training.tokens_per_second, write: count, group: rest },
+    { head: "training\nmin:s", value: (model) => model.speed.seconds, write: minutes, group: rest },
+    { head: "training\ntokens/s", value: (model) => model.speed.tokens_per_second, write: count, group: rest },
     {
       head: "writing\ntokens/s",
-      value: (model) => model.benchmark.tokens_per_second?.batch_1,
+      value: (model) => model.benchmark.tokens_per_second.batch_1,
       write: count,
       group: rest,
     },
@@ -128,7 +128,7 @@ function pairOf(a, b) {
 function pairCell(a, b) {
   const pair = a === b ? null : pairOf(a, b);
   if (!pair) return el("td", { "aria-hidden": a === b }, a === b ? "" : "–");
-  const verdict = pair.high < 0 ? "better" : pair.low > 0 ? "worse" : "open";
+  const verdict = !pair.is_real ? "open" : pair.bits_per_char < 0 ? "better" : "worse";
   const words = {
     better: `${a} is really better than ${b}`,
     worse: `${a} is really worse than ${b}`,
@@ -143,14 +143,12 @@ function pairCell(a, b) {
   );
 }
 
-/** Every model (and the best counts) against every other. */
+/** Every model (and the best baseline) against every other, the best first. */
 function drawPairs(node) {
-  if (!DATA.pairs.length)
-    return node.append(absent("No paired comparisons were made in this run; compare the intervals above with care."));
-  const worth = new Map(ladderRows().map((row) => [row.name, row.bits_per_char]));
-  const names = [...new Set(DATA.pairs.flatMap((pair) => [pair.a, pair.b]))].sort(
-    (a, b) => (worth.get(a) ?? 99) - (worth.get(b) ?? 99),
-  );
+  const compared = new Set(DATA.pairs.flatMap((pair) => [pair.a, pair.b]));
+  const names = rankingRows()
+    .map((row) => row.name)
+    .filter((name) => compared.has(name));
   const head = el(
     "tr",
     {},

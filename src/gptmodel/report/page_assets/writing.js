@@ -12,8 +12,8 @@ const FIGURES = [
 ];
 
 /** The warnings of every model, where they cannot be missed. */
-function warningList(models) {
-  const items = models.flatMap((model) =>
+function warningList() {
+  const items = MODELS.flatMap((model) =>
     model.novelty.warnings.map((text) => el("li", {}, el("strong", {}, `${model.name}: `), text)),
   );
   return items.length
@@ -23,28 +23,24 @@ function warningList(models) {
 
 /** The figures of every model's samples, each beside those of held-out text. */
 function drawFigures(node) {
-  const models = MODELS.filter((model) => model.novelty);
-  if (!models.length) return node.append(absent("Novelty was not measured in this run."));
-  const known = FIGURES.filter(([key]) =>
-    models.some((model) => model.novelty.samples[key] !== null && model.novelty.samples[key] !== undefined),
-  );
+  const known = FIGURES.filter(([key]) => MODELS.some(({ novelty }) => novelty.samples[key] !== null));
   const head = el(
     "tr",
     {},
     el("td"),
-    models.map((model) => el("th", { scope: "col" }, model.name)),
+    MODELS.map((model) => el("th", { scope: "col" }, model.name)),
   );
   const row = ([key, text, write]) =>
     el(
       "tr",
       {},
       el("th", { scope: "row", style: "white-space: normal; min-width: 11rem" }, text),
-      models.map(({ novelty }) =>
+      MODELS.map(({ novelty }) =>
         el("td", {}, write(novelty.samples[key]), el("span.small", {}, `author ${write(novelty.held_out[key])}`)),
       ),
     );
   node.append(
-    warningList(models),
+    warningList(),
     el(
       "div.scroll",
       { tabindex: 0, role: "region", "aria-label": "Figures of what the models write" },
@@ -81,18 +77,17 @@ function markedText(text, copies) {
 
 /** One sample: how it was made, what it says, what is copied. */
 function sampleArticle(sample, figures) {
-  const copies = figures?.copies || [];
-  const about = figures
-    ? `; ${percent(figures.words_known)} real words, longest copy ${count(figures.longest_copy_characters)} characters`
-    : "";
+  const about =
+    `temperature ${sample.temperature}, seed ${sample.seed}; ${percent(figures.words_known)} real words, ` +
+    `longest copy ${count(figures.longest_copy_characters)} characters`;
   return el(
     "article.sample",
     {},
-    el("p.key", {}, `temperature ${sample.temperature}, seed ${sample.seed}${about}`),
+    el("p.key", {}, about),
     el(
       "blockquote",
       {},
-      el("div.quote", { lang: LANGUAGE }, el("b", {}, sample.prompt), markedText(sample.text, copies)),
+      el("div.quote", { lang: LANGUAGE }, el("b", {}, sample.prompt), markedText(sample.text, figures.copies)),
     ),
   );
 }
@@ -100,16 +95,10 @@ function sampleArticle(sample, figures) {
 /** The chosen model's samples. */
 function drawSamples(node) {
   onModel(({ name, samples, novelty }) => {
-    const figures = (sample) =>
-      novelty?.per_sample.find(
-        (one) => one.prompt === sample.prompt && one.temperature === sample.temperature && one.seed === sample.seed,
-      );
-    const [first, ...rest] = samples.map((sample) => sampleArticle(sample, figures(sample)));
-    const kept = rest.splice(0, 2);
-    node.replaceChildren(...[first || absent(`${name} wrote no samples.`), ...kept]);
-    if (!novelty) node.prepend(absent(`The novelty of what ${name} wrote was not measured, so no copies are marked.`));
-    const hasCopies = novelty?.per_sample.some((one) => one.copies.length);
-    if (novelty && !hasCopies)
+    const articles = samples.samples.map((sample, i) => sampleArticle(sample, novelty.per_sample[i]));
+    const rest = articles.splice(3);
+    node.replaceChildren(...articles);
+    if (!novelty.per_sample.some((figures) => figures.copies.length))
       node.prepend(el("p.note", {}, `No sample of ${name} holds a stretch long enough to mark.`));
     if (rest.length) node.append(el("details", {}, el("summary", {}, `${rest.length} more samples`), rest));
   });
@@ -117,27 +106,27 @@ function drawSamples(node) {
 
 /** The chosen model's samples during training, moved through by a slider. */
 function drawTimeline(node) {
-  onModel(({ name, timeline, history }) => {
-    if (!timeline.length) return node.replaceChildren(absent(`${name} kept no samples of its training.`));
+  onModel(({ name, timeline: { entries }, history }) => {
+    if (!entries.length) return node.replaceChildren(absent(`${name} kept no samples of its training.`));
     const slider = el("input", {
       type: "range",
       min: 0,
-      max: timeline.length - 1,
+      max: entries.length - 1,
       value: 0,
       "aria-label": `Moment in the training of ${name}`,
       input: () => show(+slider.value),
     });
     const [said, text] = [el("p.readout", { "aria-live": "polite" }), el("div.quote", { lang: LANGUAGE })];
     const show = (i) => {
-      const entry = timeline[i];
-      const read = history.characters[history.step.indexOf(entry.step)];
+      const entry = entries[i];
+      const read = history.find((point) => point.step === entry.step)?.characters;
       said.replaceChildren(
         el("strong", {}, `Step ${count(entry.step)}`),
         read ? `, ${count(read)} characters read` : ", nothing read yet",
         `: ${fixed(entry.bits_per_char)} bits per character`,
       );
-      slider.setAttribute("aria-valuetext", `step ${entry.step}, ${entry.bits_per_char} bits per character`);
-      text.replaceChildren(el("b", {}, entry.prompt), entry.text);
+      slider.setAttribute("aria-valuetext", `step ${entry.step}, ${fixed(entry.bits_per_char)} bits per character`);
+      text.replaceChildren(el("b", {}, entry.sample.prompt), entry.sample.text);
     };
     node.replaceChildren(
       slider,
@@ -146,7 +135,7 @@ function drawTimeline(node) {
       el(
         "p.key",
         {},
-        `Always the same beginning, temperature ${timeline[0].temperature} and seed ${timeline[0].seed}.`,
+        `Always the same beginning, temperature ${entries[0].sample.temperature} and seed ${entries[0].sample.seed}.`,
       ),
     );
     show(0);
@@ -164,28 +153,25 @@ function rateBars(title, rows, write) {
   return rows.length ? [el("h3", {}, title), el("div.bars.rates", {}, rows.map(row))] : [];
 }
 
-/** The speeds of every model, then of every graph it can be run as. */
+/** The speeds of every model, then of every graph that it can be run as. */
 function drawRates(node) {
-  const rows = (value) =>
-    MODELS.map((model, index) => [model.name, index, value(model.benchmark)]).filter(
-      ([, , v]) => v !== undefined && v !== null,
-    );
-  const batches = [...new Set(MODELS.flatMap((model) => Object.keys(model.benchmark.tokens_per_second || {})))];
+  const rows = (value) => MODELS.map((model, index) => [model.name, index, value(model.benchmark)]);
+  const batches = Object.keys(MODELS[0].benchmark.tokens_per_second);
   const many = (batch) => +batch.replace(/\D/g, "");
   const name = (batch) =>
     many(batch) === 1 ? "Tokens per second, one text" : `Tokens per second, ${many(batch)} texts at once`;
-  const length = ({ metrics }) => metrics[SPLIT]?.characters / metrics[SPLIT]?.tokens;
+  const length = ({ metrics }) => metrics[SPLIT].characters / metrics[SPLIT].tokens;
   const characters = MODELS.map((model, index) => [
     model.name,
     index,
-    model.benchmark.tokens_per_second?.batch_1 * length(model),
-  ]).filter(([, , v]) => Number.isFinite(v));
+    model.benchmark.tokens_per_second.batch_1 * length(model),
+  ]).filter(([, , rate]) => Number.isFinite(rate));
   node.append(...rateBars("Characters per second, one text", characters, count));
   batches.forEach((batch) =>
     node.append(
       ...rateBars(
         name(batch),
-        rows((b) => b.tokens_per_second?.[batch]),
+        rows((benchmark) => benchmark.tokens_per_second[batch]),
         count,
       ),
     ),
@@ -193,51 +179,50 @@ function drawRates(node) {
   node.append(
     ...rateBars(
       "Waiting time before the first token",
-      rows((b) => b.first_token_latency_ms),
-      (v) => `${fixed(v, 2)} ms`,
+      rows((benchmark) => benchmark.first_token_latency_ms),
+      (latency) => `${fixed(latency, 2)} ms`,
     ),
   );
   const graphs = MODELS.flatMap((model) =>
-    Object.entries(model.benchmark.graphs || {}).map(([graph, one]) => [model.name, graph, one]),
+    Object.entries(model.benchmark.graphs).map(([graph, speed]) => [model.name, graph, speed]),
   );
-  if (graphs.length) node.append(graphTable(graphs, batches, many));
-  const machine = MODELS[0].benchmark.machine;
-  if (machine)
-    node.append(
-      el(
-        "p.key",
-        {},
-        `Measured with ONNX Runtime ${machine.onnxruntime} on ${machine.processor} `,
-        `(cores: ${machine.cores}, threads used: ${machine.threads}), device ${machine.device}.`,
-      ),
-    );
+  const { machine } = MODELS[0].benchmark;
+  node.append(
+    graphTable(graphs, batches, many),
+    el(
+      "p.key",
+      {},
+      `Measured with ONNX Runtime ${machine.onnxruntime} on ${machine.processor} `,
+      `(cores: ${machine.cores}, threads used: ${machine.threads}), device ${machine.device}.`,
+    ),
+  );
 }
 
-/** Every form in which a model can be run, with its speed and size. */
+/** Every graph of every model, with its speed and size. */
 function graphTable(graphs, batches, many) {
   const heads = [
     "model",
-    "form",
+    "graph",
     ...batches.map((batch) => `tokens/s ×${many(batch)}`),
     "first token ms",
     "file MB",
     "memory MB",
   ];
-  const row = ([model, graph, one]) =>
+  const row = ([model, graph, speed]) =>
     el(
       "tr",
       {},
       el("th", { scope: "row" }, model),
       el("td", {}, graph),
-      batches.map((batch) => el("td", {}, count(one.tokens_per_second?.[batch]))),
-      el("td", {}, fixed(one.first_token_latency_ms, 2)),
-      el("td", {}, fixed(one.model_mb, 2)),
-      el("td", {}, fixed(one.peak_memory_mb, 0)),
+      batches.map((batch) => el("td", {}, count(speed.tokens_per_second[batch]))),
+      el("td", {}, fixed(speed.first_token_latency_ms, 2)),
+      el("td", {}, fixed(speed.model_mb, 2)),
+      el("td", {}, fixed(speed.peak_memory_mb, 0)),
     );
   return el(
     "details",
     {},
-    el("summary", {}, "Every form of every model (full numbers, small integers, the portable one)"),
+    el("summary", {}, "Every graph (ONNX file) of every model: full numbers, small integers, the portable one"),
     el(
       "div.scroll",
       {},

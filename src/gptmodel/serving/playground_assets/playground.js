@@ -3,16 +3,22 @@
 const BITS = 1 / Math.LN2; // bits per nat
 const FULL_BITS = 8; // per character, at which the colour is full
 const BREATH_MS = 50; // a page that is busy for longer does not hear its keys
+// Name, label, least, most, step, explanation; where a slider begins, the server says.
 const SLIDERS = [
-  ["temperature", "Temperature", 0, 2, 0.05, 0.8, "0 takes the likeliest token; above 1 is wilder"],
-  ["top_p", "Top-p", 0.05, 1, 0.01, 0.95, "Draw among the likeliest tokens of this mass; 1: all"],
-  ["top_k", "Top-k", 0, 50, 1, 0, "Draw among the k likeliest tokens; 0: all"],
-  ["repetition_penalty", "Repetition penalty", 1, 2, 0.05, 1, "Above 1, tokens of the text so far are less likely"],
-  ["max_tokens", "Length in tokens", 10, 1000, 10, 300, "The text ends after so many tokens"],
+  ["temperature", "Temperature", 0, 2, 0.05, "0 takes the likeliest token; above 1 is wilder"],
+  ["top_p", "Top-p", 0.05, 1, 0.01, "Draw among the likeliest tokens of this mass; 1: all"],
+  ["top_k", "Top-k", 0, 50, 1, "Draw among the k likeliest tokens; 0: all"],
+  ["repetition_penalty", "Repetition penalty", 1, 2, 0.05, "Above 1, tokens of the text so far are less likely"],
+  ["max_tokens", "Length in tokens", 10, 1000, 10, "The text ends after so many tokens"],
 ];
 
 const byId = (id) => document.getElementById(id);
-const ui = Object.fromEntries(["form", "prompt", "generate", "stop", "again", "other", "seed", "text", "status", "next"].map((id) => [id, byId(id)]));
+const ui = Object.fromEntries(
+  ["form", "prompt", "generate", "stop", "again", "other", "seed", "text", "status", "next"].map((id) => [
+    id,
+    byId(id),
+  ]),
+);
 let running = null; // the AbortController of the stream that runs
 let lastSeed = null;
 let tokens = []; // {name, nats, top, node} of the text that is shown
@@ -39,7 +45,13 @@ function say(line, isError = false) {
 /** The request that the page describes, with a seed. */
 function request(seed) {
   const values = SLIDERS.map(([name]) => [name, Number(byId(name).value)]);
-  return { prompt: ui.prompt.value, ...Object.fromEntries(values), ...(seed !== null && { seed }), stream: true, logprobs: 5 };
+  return {
+    prompt: ui.prompt.value,
+    ...Object.fromEntries(values),
+    ...(seed !== null && { seed }),
+    stream: true,
+    logprobs: 5,
+  };
 }
 
 /** Yield the objects of a stream of server-sent events. */
@@ -61,7 +73,8 @@ async function* events(response) {
 /** Ask for a text and show it as it comes; `seed` null: the server draws one. */
 async function generate(seed) {
   running?.abort();
-  const own = (running = new AbortController());
+  const own = new AbortController();
+  running = own;
   const started = performance.now();
   let first = null;
   let breath = started;
@@ -69,7 +82,12 @@ async function generate(seed) {
   setBusy(true);
   try {
     const body = JSON.stringify(request(seed));
-    const response = await fetch("v1/completions", { method: "POST", headers: { "content-type": "application/json" }, body, signal: own.signal });
+    const response = await fetch("v1/completions", {
+      method: "POST",
+      headers: { "content-type": "application/json" },
+      body,
+      signal: own.signal,
+    });
     if (!response.ok) throw new Error((await response.json()).error.message);
     for await (const event of events(response)) {
       if (own !== running) return; // a later text has begun
@@ -99,7 +117,8 @@ async function generate(seed) {
 function summary(started, first) {
   const seconds = (performance.now() - first) / 1000;
   const { characters, bits } = total;
-  const speed = tokens.length > 1 && seconds > 0 ? `, ${Math.round(tokens.length / seconds).toLocaleString("en")} tokens/s` : "";
+  const speed =
+    tokens.length > 1 && seconds > 0 ? `, ${Math.round(tokens.length / seconds).toLocaleString("en")} tokens/s` : "";
   const surprise = characters ? `, ${(bits / characters).toFixed(2)} bits per character` : "";
   return `seed ${lastSeed ?? "–"}: ${tokens.length} tokens${surprise}, first after ${Math.round(first - started)} ms${speed}`;
 }
@@ -153,7 +172,13 @@ function show(i) {
   const rows = Object.entries(token.top).sort((a, b) => b[1] - a[1]);
   if (!(token.name in token.top)) rows.push([token.name, -token.nats]);
   ui.next.replaceChildren(
-    el("h2", {}, `Token ${i + 1}, `, el("b", {}, visible(token.name)), `: ${(token.nats * BITS).toFixed(2)} bits. The model, before sampling, expected`),
+    el(
+      "h2",
+      {},
+      `Token ${i + 1}, `,
+      el("b", {}, visible(token.name)),
+      `: ${(token.nats * BITS).toFixed(2)} bits. The model, before sampling, expected`,
+    ),
     ...rows.map(([name, nats]) => bar(name, Math.exp(nats), name === token.name)),
   );
 }
@@ -162,7 +187,13 @@ function bar(name, share, isTaken) {
   const fill = el("i");
   fill.style.setProperty("--p", share.toFixed(4));
   const percent = share < 0.001 ? "< 0.1 %" : `${(share * 100).toFixed(1)} %`;
-  return el("div", { class: isTaken ? "bar taken" : "bar" }, el("code", {}, visible(name)), el("div", {}, fill), el("span", {}, percent));
+  return el(
+    "div",
+    { class: isTaken ? "bar taken" : "bar" },
+    el("code", {}, visible(name)),
+    el("div", {}, fill),
+    el("span", {}, percent),
+  );
 }
 
 /** Move from token to token. */
@@ -184,7 +215,10 @@ function other() {
 }
 
 function listen() {
-  ui.form.addEventListener("submit", (event) => (event.preventDefault(), generate(wantedSeed())));
+  ui.form.addEventListener("submit", (event) => {
+    event.preventDefault();
+    generate(wantedSeed());
+  });
   ui.seed.addEventListener("invalid", () => (byId("settings").open = true));
   ui.stop.addEventListener("click", () => running?.abort());
   ui.again.addEventListener("click", () => generate(lastSeed));
@@ -199,7 +233,8 @@ function listen() {
   document.addEventListener("keydown", (event) => {
     if (event.key === "Escape") running?.abort();
     else if (event.key === "Enter" && event.altKey) other();
-    else if (event.key === "Enter" && (event.ctrlKey || event.metaKey) && event.shiftKey) generate(lastSeed ?? wantedSeed());
+    else if (event.key === "Enter" && (event.ctrlKey || event.metaKey) && event.shiftKey)
+      generate(lastSeed ?? wantedSeed());
     else if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) ui.form.requestSubmit();
     else return;
     event.preventDefault();
@@ -211,17 +246,19 @@ function listen() {
     go(target);
   });
   byId("theme").addEventListener("click", () => {
-    const isDark = document.documentElement.classList.contains("dark") || (!document.documentElement.classList.contains("light") && matchMedia("(prefers-color-scheme: dark)").matches);
+    const isDark =
+      document.documentElement.classList.contains("dark") ||
+      (!document.documentElement.classList.contains("light") && matchMedia("(prefers-color-scheme: dark)").matches);
     document.documentElement.className = isDark ? "light" : "dark";
   });
 }
 
-function addSliders(maxTokens) {
-  for (const [id, label, min, most, step, value, title] of SLIDERS) {
-    const max = id === "max_tokens" ? Math.min(most, maxTokens) : most;
+function addSliders(limits, defaults) {
+  for (const [id, label, min, most, step, title] of SLIDERS) {
+    const max = id === "max_tokens" ? Math.min(most, limits.max_tokens) : most;
     const input = el("input", { id, type: "range", min: Math.min(min, max), max, step: max < most ? 1 : step });
     const output = el("output", { for: id });
-    input.value = value;
+    input.value = defaults[id];
     const update = () => (output.textContent = input.value);
     input.addEventListener("input", update);
     update();
@@ -233,12 +270,13 @@ function addSliders(maxTokens) {
 async function start() {
   const { data } = await (await fetch("v1/models")).json();
   const [model] = data;
-  const of = [model.corpus.title, model.corpus.author].filter(Boolean).join(", ");
+  const source = [model.corpus.title, model.corpus.author].filter(Boolean).join(", ");
   byId("name").textContent = model.id;
-  byId("about").textContent = `${model.parameters.toLocaleString("en")} parameters, level ${model.level}, sees ${model.context} tokens. Trained on ${of}.`;
+  byId("about").textContent =
+    `${model.parameters.toLocaleString("en")} parameters, level ${model.level}, sees ${model.context} tokens. Trained on ${source}.`;
   ui.prompt.lang = ui.text.lang = model.corpus.language || "";
   ui.prompt.maxLength = model.limits.max_prompt_characters;
-  addSliders(model.limits.max_tokens);
+  addSliders(model.limits, model.defaults);
   if (matchMedia("(max-width: 56rem)").matches) byId("settings").open = false;
   listen();
 }

@@ -1,0 +1,30 @@
+"""The folder reports/, whole or not at all, and the summary of all models beside it."""
+
+from pathlib import Path
+
+import pandas as pd
+
+from gptmodel import files
+from gptmodel.report import figures, page, tables
+from gptmodel.report.results import Everything
+from gptmodel.results.summary import Summary
+
+
+def write(everything: Everything, reports: Path, summary: Path) -> None:
+    """Write page, tables, curves and samples to the folder `reports`, and the main figures to the file `summary`."""
+    points = tables.curves(everything)
+    with files.whole_folder(reports) as folder:
+        files.write_text(folder / "index.html", page.render(everything))
+        files.write_text(folder / "comparison.csv", _csv(tables.comparison(everything)))
+        files.write_text(folder / "comparison.md", tables.comparison_markdown(everything))
+        files.write_text(folder / "curves.csv", _csv(points))
+        files.write_text(folder / "positions.csv", _csv(tables.positions(everything)))
+        files.write_text(folder / "samples.md", tables.gallery(everything))
+        files.write_text(folder / "excerpt.md", tables.excerpt(everything))
+        (folder / "curves.png").write_bytes(figures.png(figures.curves(points, everything.corpus.title)))
+    metrics = {name: model.metrics for name, model in everything.models.items()}
+    Summary.of(metrics, everything.baselines).write(summary)
+
+
+def _csv(table: pd.DataFrame) -> str:
+    return table.to_csv(index=False, lineterminator="\n")
