@@ -73,7 +73,8 @@ def choose(
 ) -> tuple[GraphSpec, ChosenDevice]:
     """Return the graph to run and where: the one `asked` for, or the fastest of those `present`.
 
-    With `exact`, the fastest of those with torch's logits. `UserError` where the bundle does not have it, or it does not run on the device.
+    With `exact`, the fastest of those with torch's logits. `UserError` where the bundle does not have it, or it does
+    not run on the device.
     """
     if asked is None:
         chosen = pick(device)
