@@ -13,6 +13,7 @@ from gptmodel.model import networks
 from gptmodel.model.bigram import Bigram
 from gptmodel.params import BigramNetwork
 from gptmodel.results.bundle import BundleInfo, Cost, FileEntry, Origin, Parity
+from gptmodel.results.evaluation import Metrics, SplitScore
 from gptmodel.runtime import bundle
 from gptmodel.runtime.graphs import GRAPHS
 from tests.support.networks import CONFIGS
@@ -46,6 +47,21 @@ PARITY = Parity(
     greedy_tokens_equal=500,
 )
 COST = Cost(limit=0.005, tokens=1234, torch_nats=2000.0, nats=2001.0, change=0.0005)
+SCORE = SplitScore(
+    loss_nats=1.7,
+    bits_per_char=2.5,
+    bits_per_byte=2.4,
+    word_perplexity=3000.0,
+    tokens=1234,
+    characters=1234,
+    bits_per_char_low=2.4,
+    bits_per_char_high=2.6,
+    sliding_bits_per_char=2.4,
+    dynamic_bits_per_char=2.3,
+    unigram_bits_per_char=4.4,
+    bigram_bits_per_char=3.5,
+    lines_in_training=0.0,
+)
 
 
 def info(network: networks.LanguageModel, files: dict[str, FileEntry], **changes: Any) -> BundleInfo:
@@ -59,7 +75,7 @@ def info(network: networks.LanguageModel, files: dict[str, FileEntry], **changes
         "network": network.config,
         "parameters": networks.count_parameters(network),
         "corpus": Origin(name="essai", title="Un essai", author="nous", year=2026, language="fr", licence="MIT"),
-        "metrics": None,
+        "metrics": Metrics(best_step=3, parameters=1, validation=SCORE, test=SCORE),
         "graphs": {spec.name: PARITY if spec.gate == "parity" else COST for spec in specs},
         "versions": {"gptmodel": "0"},
         "best_step": 3,

@@ -38,7 +38,7 @@ class Settings:
         if self.seed < 0:
             raise InvalidSetting("seed", f"must be 0 or above, not {self.seed}")
         if "" in self.stop:
-            raise InvalidSetting("stop", "must not hold an empty string")
+            raise InvalidSetting("stop", "must not be empty: a stop string is at least one character")
 
 
 @dataclass(frozen=True)
