@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from gptmodel.cli.main import app
+from gptmodel.cli.app import app
 from tests.support.bundles import TEXT, chain, char_tokenizer, random_network, write
 
 LETTERS = char_tokenizer()
-RUN = [sys.executable, "-c", "from gptmodel.cli.main import main; main()"]
+RUN = [sys.executable, "-m", "gptmodel"]
 NOT_AT_RUN_TIME = [
     "torch",
     "onnx",
@@ -119,7 +119,7 @@ def test_the_fastest_graph_is_taken_unless_another_is_named(bundle):
     assert "essai, int8 on cpu" in generate(bundle, *how).stderr
     texts = {}
     for name in ("portable", "fp32"):
-        result = generate(bundle, *how, "--variant", name)
+        result = generate(bundle, *how, "--graph", name)
         assert f"essai, {name} on cpu" in result.stderr
         texts[name] = result.stdout
     assert texts["portable"] == texts["fp32"] != "l'île\n"
@@ -142,17 +142,17 @@ def test_a_hundred_empty_prompts_are_a_hundred_texts(bundle, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["l", "--temperature", -1], "temperature"),
-        (["l", "--temperature", "nan"], "temperature"),
-        (["l", "--top-k", -1], "top-k"),
-        (["l", "--top-p", 0], "top-p"),
-        (["l", "--repetition-penalty", 0], "repetition-penalty"),
-        (["l", "--variant", "int3"], "variant int3: this bundle has portable, fp32, int8, fp16"),
-        (["l", "--variant", "fp16"], "variant fp16 does not run on device cpu"),
-        (["l", "--max-new-tokens", 0], "max-new-tokens"),
-        (["l", "--num-samples", 0], "num-samples"),
-        (["l", "--seed", -1], "seed"),
-        (["l", "--stop", ""], "stop string"),
+        (["l", "--temperature", -1], "--temperature must be "),
+        (["l", "--temperature", "nan"], "--temperature must be "),
+        (["l", "--top-k", -1], "--top-k must be "),
+        (["l", "--top-p", 0], "--top-p must be "),
+        (["l", "--repetition-penalty", 0], "--repetition-penalty must be "),
+        (["l", "--graph", "int3"], "graph int3: this bundle has portable, fp32, int8, fp16"),
+        (["l", "--graph", "fp16"], "graph fp16 does not run on device cpu"),
+        (["l", "--max-new-tokens", 0], "--max-new-tokens must be "),
+        (["l", "--num-samples", 0], "--num-samples must be "),
+        (["l", "--seed", -1], "--seed must be "),
+        (["l", "--stop", ""], "--stop must not be empty: a stop string"),
         (["l", "--threads", 0], "threads"),
         (["l", "--prompts-file", "x"], "not both"),
         (["--prompts-file", "missing.txt"], "missing.txt cannot be read"),
@@ -208,7 +208,7 @@ def test_the_runtime_works_where_only_the_base_install_is(bundle):
     code = (
         "import sys\n"
         f"for name in {NOT_AT_RUN_TIME}: sys.modules[name] = None  # importing it fails\n"
-        "from gptmodel.cli.main import main; main()"
+        "from gptmodel.cli.app import main; main()"
     )
     command = [sys.executable, "-c", code, "generate", str(bundle), "l'île", "--max-new-tokens", "5", "--seed", "1"]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=bundle.parent)

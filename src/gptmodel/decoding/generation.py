@@ -26,8 +26,7 @@ import numpy.typing as npt
 from gptmodel.data.tokenizer import Tokenizer
 from gptmodel.decoding import engine
 from gptmodel.decoding.engine import Decoder
-from gptmodel.decoding.sampling import Sampling, sample_rng
-from gptmodel.errors import UserError
+from gptmodel.decoding.sampling import InvalidSetting, Sampling, sample_rng
 
 MAX_ROWS = 32  # decoded at once; beyond it throughput grows little on a CPU
 MAX_LOGITS = 1 << 26  # 256 MiB of fp32 when a batch of full contexts is read
@@ -60,11 +59,11 @@ class Settings:
 
     def __post_init__(self) -> None:
         if self.max_new_tokens < 1:
-            raise UserError(f"max-new-tokens must be 1 or above, not {self.max_new_tokens}")
+            raise InvalidSetting("max_new_tokens", f"must be 1 or above, not {self.max_new_tokens}")
         if self.seed < 0:
-            raise UserError(f"seed must be 0 or above, not {self.seed}")
+            raise InvalidSetting("seed", f"must be 0 or above, not {self.seed}")
         if "" in self.stop:
-            raise UserError("a stop string must not be empty")
+            raise InvalidSetting("stop", "must not be empty: a stop string is at least one character")
 
 
 @dataclass(frozen=True)
@@ -235,7 +234,7 @@ def complete(
     Rows are decoded in batches of bounded memory; a row's text does not depend on the others.
     """
     if num_samples < 1:
-        raise UserError(f"num-samples must be 1 or above, not {num_samples}")
+        raise InvalidSetting("num_samples", f"must be 1 or above, not {num_samples}")
     pairs = [(prompt, sample) for prompt in prompts for sample in range(num_samples)]
     rows = max(1, min(MAX_ROWS, MAX_LOGITS // (decoder.context * decoder.vocab_size)))
     for first in range(0, len(pairs), rows):

@@ -31,9 +31,18 @@ from gptmodel.errors import UserError
 COLDEST = 1e-200  # temperatures below would overflow; at it all but the likeliest weigh 0 already
 
 
+class InvalidSetting(UserError):
+    """A setting that makes no sense: `field`, as Python names it, and the reason, which goes on from the name."""
+
+    def __init__(self, field: str, reason: str) -> None:
+        super().__init__(f"{field} {reason}")
+        self.field = field
+        self.reason = reason
+
+
 @dataclass(frozen=True)
 class Sampling:
-    """How the next token is drawn; `UserError` for a value that makes no sense.
+    """How the next token is drawn; `InvalidSetting` for a value that makes no sense.
 
     `temperature` 0 takes the likeliest token. `top_k` 0 and `top_p` 1 leave all tokens in the draw; with both, the
     nucleus is cut from the k likeliest. Above 1, `repetition_penalty` makes the tokens of the row so far less likely.
@@ -46,13 +55,13 @@ class Sampling:
 
     def __post_init__(self) -> None:
         if not 0 <= self.temperature < math.inf:
-            raise UserError(f"temperature must be 0 (the likeliest token) or above, not {self.temperature}")
+            raise InvalidSetting("temperature", f"must be 0 (the likeliest token) or above, not {self.temperature}")
         if self.top_k < 0:
-            raise UserError(f"top-k must be 0 (all tokens) or above, not {self.top_k}")
+            raise InvalidSetting("top_k", f"must be 0 (all tokens) or above, not {self.top_k}")
         if not 0 < self.top_p <= 1:
-            raise UserError(f"top-p must be above 0 and at most 1 (all tokens), not {self.top_p}")
+            raise InvalidSetting("top_p", f"must be above 0 and at most 1 (all tokens), not {self.top_p}")
         if not 0 < self.repetition_penalty < math.inf:
-            raise UserError(f"repetition-penalty must be above 0 (1: none), not {self.repetition_penalty}")
+            raise InvalidSetting("repetition_penalty", f"must be above 0 (1: none), not {self.repetition_penalty}")
 
 
 def sample_rng(seed: int, sample: int) -> np.random.Generator:

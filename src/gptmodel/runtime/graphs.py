@@ -46,11 +46,11 @@ def choose(device: Device, present: Collection[str], asked: str | None = None) -
         place = pick(device)
         return next(name for name in FASTEST_FIRST[place] if name in present), place
     if asked not in present:
-        raise UserError(f"variant {asked}: this bundle has {', '.join(present)}")
+        raise UserError(f"graph {asked}: this bundle has {', '.join(present)}")
     places = GRAPHS[asked].places
     if device == "auto" and len(places) == 1:
         return asked, pick(places[0])
     place = pick(device)
     if place not in places:
-        raise UserError(f"variant {asked} does not run on device {place}: leave out --device or --variant")
+        raise UserError(f"graph {asked} does not run on device {place}: leave out --device or --graph")
     return asked, place
