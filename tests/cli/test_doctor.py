@@ -132,8 +132,8 @@ def test_graphics_cards_as_the_driver_lists_them(elsewhere, monkeypatch):
 
 def without(packages: tuple[str, ...]) -> subprocess.CompletedProcess[str]:
     """Run the command where importing `packages` fails, as in the base install."""
-    code = f"import sys; sys.modules.update(dict.fromkeys({packages})); import typer; from gptmodel.cli.doctor import doctor"
-    command = [sys.executable, "-c", f"{code}; typer.run(doctor)"]
+    code = f"import sys; sys.modules.update(dict.fromkeys({packages})); from gptmodel.cli.app import main; main()"
+    command = [sys.executable, "-c", code, "doctor"]
     environment = {**os.environ, "PYTHONPATH": str(Path(gptmodel.__file__).parents[1])}
     return subprocess.run(command, capture_output=True, text=True, env=environment)
 

@@ -399,5 +399,6 @@ def test_it_needs_the_runtime_and_the_extra_only() -> None:
 
 def without(packages: tuple[str, ...], *arguments: str, before: str = "") -> subprocess.CompletedProcess[str]:
     """Run the command line where importing `packages` fails."""
-    code = f"import sys; sys.modules.update(dict.fromkeys({packages})); {before}\nfrom gptmodel.cli.app import main; main()"
+    code = f"import sys; sys.modules.update(dict.fromkeys({packages})); {before}\n"
+    code += "from gptmodel.cli.app import main; main()"
     return subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, timeout=60)
