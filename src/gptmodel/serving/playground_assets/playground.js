@@ -3,12 +3,13 @@
 const BITS = 1 / Math.LN2; // bits per nat
 const FULL_BITS = 8; // per character, at which the colour is full
 const BREATH_MS = 50; // a page that is busy for longer does not hear its keys
+// Name, label, least, most, step, explanation; where a slider begins, the server says.
 const SLIDERS = [
-  ["temperature", "Temperature", 0, 2, 0.05, 0.8, "0 takes the likeliest token; above 1 is wilder"],
-  ["top_p", "Top-p", 0.05, 1, 0.01, 0.95, "Draw among the likeliest tokens of this mass; 1: all"],
-  ["top_k", "Top-k", 0, 50, 1, 0, "Draw among the k likeliest tokens; 0: all"],
-  ["repetition_penalty", "Repetition penalty", 1, 2, 0.05, 1, "Above 1, tokens of the text so far are less likely"],
-  ["max_tokens", "Length in tokens", 10, 1000, 10, 300, "The text ends after so many tokens"],
+  ["temperature", "Temperature", 0, 2, 0.05, "0 takes the likeliest token; above 1 is wilder"],
+  ["top_p", "Top-p", 0.05, 1, 0.01, "Draw among the likeliest tokens of this mass; 1: all"],
+  ["top_k", "Top-k", 0, 50, 1, "Draw among the k likeliest tokens; 0: all"],
+  ["repetition_penalty", "Repetition penalty", 1, 2, 0.05, "Above 1, tokens of the text so far are less likely"],
+  ["max_tokens", "Length in tokens", 10, 1000, 10, "The text ends after so many tokens"],
 ];
 
 const byId = (id) => document.getElementById(id);
@@ -216,12 +217,12 @@ function listen() {
   });
 }
 
-function addSliders(maxTokens) {
-  for (const [id, label, min, most, step, value, title] of SLIDERS) {
-    const max = id === "max_tokens" ? Math.min(most, maxTokens) : most;
+function addSliders(limits, defaults) {
+  for (const [id, label, min, most, step, title] of SLIDERS) {
+    const max = id === "max_tokens" ? Math.min(most, limits.max_tokens) : most;
     const input = el("input", { id, type: "range", min: Math.min(min, max), max, step: max < most ? 1 : step });
     const output = el("output", { for: id });
-    input.value = value;
+    input.value = defaults[id];
     const update = () => (output.textContent = input.value);
     input.addEventListener("input", update);
     update();
@@ -233,12 +234,12 @@ function addSliders(maxTokens) {
 async function start() {
   const { data } = await (await fetch("v1/models")).json();
   const [model] = data;
-  const of = [model.corpus.title, model.corpus.author].filter(Boolean).join(", ");
+  const source = [model.corpus.title, model.corpus.author].filter(Boolean).join(", ");
   byId("name").textContent = model.id;
-  byId("about").textContent = `${model.parameters.toLocaleString("en")} parameters, level ${model.level}, sees ${model.context} tokens. Trained on ${of}.`;
+  byId("about").textContent = `${model.parameters.toLocaleString("en")} parameters, level ${model.level}, sees ${model.context} tokens. Trained on ${source}.`;
   ui.prompt.lang = ui.text.lang = model.corpus.language || "";
   ui.prompt.maxLength = model.limits.max_prompt_characters;
-  addSliders(model.limits.max_tokens);
+  addSliders(model.limits, model.defaults);
   if (matchMedia("(max-width: 56rem)").matches) byId("settings").open = false;
   listen();
 }
