@@ -2,6 +2,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -30,11 +31,11 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def problems(check: object) -> list[Problem]:
-    return examine(check).problems  # type: ignore[arg-type]
+def problems(check: Callable[[Section], None]) -> list[Problem]:
+    return examine(check).problems
 
 
-def test_it_looks_at_everything_and_changes_nothing(elsewhere):
+def test_it_looks_at_everything_and_changes_nothing(elsewhere: Path) -> None:
     done = CliRunner().invoke(APP, ["--json"])
     found = json.loads(done.stdout)
     assert list(found) == [*TITLES, "problems"]
@@ -45,14 +46,14 @@ def test_it_looks_at_everything_and_changes_nothing(elsewhere):
     assert not list(elsewhere.iterdir())
 
 
-def test_the_report_names_every_fact_and_the_remedy():
+def test_the_report_names_every_fact_and_the_remedy() -> None:
     section = Section("engine", {"oil": "low"})
     section.wrong("no oil:\n  add some", stops=True)
     assert report([section]) == "engine\n  oil  low\n\nproblems\n  stops work: no oil: add some\n"
     assert report([Section("engine")]) == "engine\n\nproblems\n  none\n"
 
 
-def test_whatever_a_check_raises_is_a_problem():
+def test_whatever_a_check_raises_is_a_problem() -> None:
     def broken(section: Section) -> None:
         section.facts["before"] = "kept"
         raise OSError("libcuda.so.1: bad magic")
@@ -66,20 +67,20 @@ def test_whatever_a_check_raises_is_a_problem():
     assert problems(wrong) == [Problem("params.yaml: seed: missing: give it a value", stops=True)]
 
 
-def test_both_runtimes_are_a_conflict():
+def test_both_runtimes_are_a_conflict() -> None:
     assert checks.conflicts({"onnxruntime", "numpy"}) == checks.conflicts({"onnxruntime-gpu"}) == []
     (text,) = checks.conflicts(["numpy", "onnxruntime-gpu", "onnxruntime"])
     assert "pip uninstall onnxruntime onnxruntime-gpu" in text
 
 
-def test_a_full_disk_is_a_problem(monkeypatch):
+def test_a_full_disk_is_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not any("are free" in problem.text for problem in problems(checks.machine))
     monkeypatch.setattr(checks, "ROOM_BYTES", 1 << 62)
     (text,) = [problem.text for problem in problems(checks.machine) if "are free" in problem.text]
     assert "dvc gc" in text
 
 
-def test_bundles_are_opened_and_a_damaged_one_stops_work(elsewhere):
+def test_bundles_are_opened_and_a_damaged_one_stops_work(elsewhere: Path) -> None:
     write(elsewhere / "models" / "good" / "bundle", random_network("modern", char_tokenizer()), char_tokenizer())
     bad = write(elsewhere / "models" / "bad" / "bundle", random_network("modern", char_tokenizer()), char_tokenizer())
     (bad / "model.onnx").write_bytes(b"x")
@@ -90,7 +91,7 @@ def test_bundles_are_opened_and_a_damaged_one_stops_work(elsewhere):
 
 
 @pytest.mark.parametrize("hardware", ["amx_bf16", None])
-def test_it_says_why_auto_takes_a_precision(monkeypatch, hardware):
+def test_it_says_why_auto_takes_a_precision(monkeypatch: pytest.MonkeyPatch, hardware: str | None) -> None:
     from gptmodel.training import precision
 
     monkeypatch.setattr(precision, "bfloat16_hardware", lambda device: hardware)
@@ -101,14 +102,14 @@ def test_it_says_why_auto_takes_a_precision(monkeypatch, hardware):
         assert said == "float32 (nothing here is known to multiply bfloat16 in hardware)"
 
 
-def test_a_wrong_parameter_stops_work(elsewhere):
+def test_a_wrong_parameter_stops_work(elsewhere: Path) -> None:
     (elsewhere / "params.yaml").write_text("sed: 1\n", encoding="utf-8")
     done = CliRunner().invoke(APP)
     assert done.exit_code == 1
     assert "stops work: params.yaml: sed: unknown key: did you mean seed?" in done.stdout
 
 
-def test_a_server_that_is_down_stops_nothing(monkeypatch):
+def test_a_server_that_is_down_stops_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://me:secret@127.0.0.1:9")
     section = examine(checks.tracking)
     assert section.facts == {"store": "http://127.0.0.1:9", "state": "does not answer"}
@@ -120,7 +121,7 @@ def test_a_server_that_is_down_stops_nothing(monkeypatch):
     assert examine(checks.tracking).facts["state"].startswith("off")
 
 
-def test_graphics_cards_as_the_driver_lists_them(elsewhere, monkeypatch):
+def test_graphics_cards_as_the_driver_lists_them(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     program = elsewhere / "nvidia-smi"
     program.write_text("#!/bin/sh\necho 'NVIDIA H100, 550.54, 81559 MiB, 80000 MiB'\necho 'a warning'\n")
     program.chmod(0o755)
@@ -138,7 +139,7 @@ def without(packages: tuple[str, ...]) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, env=environment)
 
 
-def test_the_base_install_is_healthy_alone_and_not_in_a_repository(elsewhere):
+def test_the_base_install_is_healthy_alone_and_not_in_a_repository(elsewhere: Path) -> None:
     alone = without(TRAINING)
     assert (alone.returncode, alone.stderr) == (0, "")
     assert "torch  not installed (pip install 'gptmodel[train]')" in alone.stdout
@@ -150,7 +151,7 @@ def test_the_base_install_is_healthy_alone_and_not_in_a_repository(elsewhere):
     assert "stops work: ONNX Runtime is not installed" in none.stdout
 
 
-def test_a_repository_tells_its_stages_and_remotes(elsewhere):
+def test_a_repository_tells_its_stages_and_remotes(elsewhere: Path) -> None:
     def run(*command: str) -> None:
         subprocess.run(command, check=True, capture_output=True)
 

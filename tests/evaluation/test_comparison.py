@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner, Result
 
-from gptmodel.cli.main import app
+from gptmodel.cli.app import app
 from gptmodel.errors import UserError
 from gptmodel.evaluation import comparison
 from gptmodel.evaluation.surprisal import CharacterCosts

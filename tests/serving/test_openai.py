@@ -46,9 +46,8 @@ def test_own_settings_go_through_its_extra_body(client: openai.OpenAI, server: S
 
 
 def test_a_stream_comes_in_parts_and_ends_with_the_usage(client: openai.OpenAI, server: Server) -> None:
-    options = {"include_usage": True}
     *parts, last = client.completions.create(
-        model="essai", prompt="Où", max_tokens=100, seed=5, stream=True, stream_options=options
+        model="essai", prompt="Où", max_tokens=100, seed=5, stream=True, stream_options={"include_usage": True}
     )
     assert "".join(part.choices[0].text for part in parts) == server.text(prompt="Où", max_tokens=100, seed=5)
     assert [part.choices[0].finish_reason for part in parts][-1] == "length"

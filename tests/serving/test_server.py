@@ -374,7 +374,7 @@ def test_from_the_signal_on_nothing_new_is_taken(bundle: Path) -> None:
 
 def test_what_it_cannot_serve_is_one_line(bundle: Path, tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
-        cases = {
+        cases: dict[str, list[Any]] = {
             "cannot listen on": [bundle, "--port", str(taken.getsockname()[1])],
             "is not a folder": [tmp_path / "none"],
             "max-tokens must be 1 or above": [bundle, "--max-tokens", "0"],

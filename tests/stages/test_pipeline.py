@@ -309,7 +309,7 @@ def test_a_bundle_writes_text_far_from_the_repository(project: Project, tmp_path
     command = [
         sys.executable,
         "-m",
-        "gptmodel.cli.main",
+        "gptmodel",
         "generate",
         "bundle",
         "Le ",
