@@ -32,7 +32,7 @@ BOTH_RUNTIMES = {"onnxruntime", "onnxruntime-gpu"}
 def packages(section: Section) -> None:
     """Python, this package, and those of its dependencies that are installed (developers' tools left out)."""
     section.facts["python"] = f"{platform.python_version()} ({sys.executable})"
-    section.facts["gptmodel"] = f"{metadata.version('gptmodel')} ({Path(__file__).parent})"
+    section.facts["gptmodel"] = f"{metadata.version('gptmodel')} ({Path(__file__).parents[1]})"
     wanted = [line for line in metadata.requires("gptmodel") or [] if 'extra == "dev"' not in line]
     names = {re.split(r"[^\w.-]", line)[0] for line in wanted} | BOTH_RUNTIMES
     installed = {name: number for name in sorted(names - {"gptmodel"}) if (number := _version(name))}

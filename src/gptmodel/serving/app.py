@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
 from importlib import resources
+from importlib.metadata import version
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, FastAPI, Request, Response
@@ -227,7 +228,7 @@ class Application(FastAPI):
 
 def build(service: Service) -> FastAPI:
     """Return the application."""
-    app = Application(title="gptmodel", docs_url=None, redoc_url=None, lifespan=_decoding)
+    app = Application(title="gptmodel", version=version("gptmodel"), docs_url=None, redoc_url=None, lifespan=_decoding)
     app.state.service = service
     app.include_router(router)
     for ending in ASSETS:
