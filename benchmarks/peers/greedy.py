@@ -2,7 +2,7 @@
 
 import workload
 
-from gptmodel.decoding import sampling
+from gptmodel.decoding import engine
 from gptmodel.decoding.engine import Decoder
 from gptmodel.decoding.sampling import Sampling, sample_rng
 
@@ -10,7 +10,7 @@ from gptmodel.decoding.sampling import Sampling, sample_rng
 def greedy(decoder: Decoder) -> workload.Decode:
     """Return the loop over a decoder."""
     return workload.ticked(
-        lambda prompts, new_tokens: sampling.generate(
+        lambda prompts, new_tokens: engine.generate(
             decoder, prompts, new_tokens, Sampling(0), [sample_rng(0, row) for row in range(len(prompts))]
         )
     )

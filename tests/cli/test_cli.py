@@ -12,6 +12,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from gptmodel.cli.app import app
+from gptmodel.results.evaluation import Metrics, SplitScore
 from tests.support.bundles import TEXT, chain, char_tokenizer, random_network, write
 
 LETTERS = char_tokenizer()
@@ -30,7 +31,10 @@ NOT_AT_RUN_TIME = [
 
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write(tmp_path_factory.mktemp("cli") / "bundle", random_network("modern", LETTERS), LETTERS)
+    score = SplitScore.model_validate(dict.fromkeys(SplitScore.model_fields, 1234) | {"bits_per_char": 2.5})
+    metrics = Metrics(best_step=3, parameters=1, validation=score, test=score)
+    folder = tmp_path_factory.mktemp("cli") / "bundle"
+    return write(folder, random_network("modern", LETTERS), LETTERS, metrics=metrics)
 
 
 @pytest.fixture(scope="module")

@@ -1,13 +1,11 @@
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from gptmodel.data import fitting
 from gptmodel.decoding import generation
-from gptmodel.decoding.generation import Settings, StopFilter, complete, known_text, stream, unknown_characters
-from gptmodel.decoding.sampling import Sampling
-from gptmodel.errors import UserError
+from gptmodel.decoding.generation import complete, stream
+from gptmodel.decoding.sampling import InvalidSetting, Sampling
+from gptmodel.decoding.sequence import Settings
 from gptmodel.model.torch_decoder import TorchDecoder
 from gptmodel.runtime.bundle import Bundle
 from tests.support.bundles import TEXT, chain, char_tokenizer, random_network, write
@@ -34,32 +32,18 @@ def test_text_ends_before_the_stop_string_and_says_so():
     assert recite("d", 4, "ant").text == "eman"  # its beginning was held back, and belongs to the text
 
 
-@settings(max_examples=60, deadline=None)
-@given(st.text("abc", max_size=30), st.lists(st.text("abc", min_size=1, max_size=4), max_size=3), st.data())
-def test_a_stop_filter_gives_the_same_however_the_text_is_cut(text, stop, data):
-    ends = [(text.find(s) + len(s), text.find(s)) for s in stop if s in text]
-    expected = text[: min(ends)[1]] if ends else text
-    cuts = sorted(data.draw(st.lists(st.integers(0, len(text)), max_size=8)))
-    filter, passed = StopFilter(stop), []
-    for start, end in zip([0, *cuts], [*cuts, len(text)], strict=True):
-        passed.append(filter.push(text[start:end]))
-        held = text[:end].removeprefix("".join(passed))
-        assert filter.stopped or any(s.startswith(held) for s in [*stop, ""]) or not held
-    assert "".join(passed) + filter.flush() == expected
-    assert filter.stopped == bool(ends)
-
-
 def test_a_stream_joined_is_the_finished_text_and_comes_in_pieces():
     for stop in ((), ("e",), ("l'", "\n")):
         how = Settings(40, FREE, seed=3, stop=stop)
-        pieces = list(stream(WRITER, LETTERS, ["vieil", ""], how, [0, 0]))
+        deltas = list(stream(WRITER, LETTERS, ["vieil", ""], how, [0, 0]))
         finished = list(complete(WRITER, LETTERS, ["vieil", ""], how))
-        for row in (0, 1):
-            own = [piece for piece in pieces if piece.row == row]
-            assert "".join(piece.text for piece in own) == finished[row].text
-            assert [piece.finished for piece in own if piece.finished] == [finished[row]]
-            assert own[-1].finished
-    assert len([piece for piece in stream(WRITER, LETTERS, ["vieil"], Settings(40, FREE, 3)) if piece.text]) == 40
+        for number in (0, 1):
+            own = [delta for of, delta in deltas if of == number]
+            assert "".join(delta.text for delta in own) == finished[number].text
+            assert sum(delta.tokens for delta in own) == finished[number].tokens
+            assert [delta.finish_reason for delta in own if delta.finish_reason] == [finished[number].finish_reason]
+            assert own[-1].finish_reason
+    assert len([delta for _, delta in stream(WRITER, LETTERS, ["vieil"], Settings(40, FREE, 3)) if delta.text]) == 40
 
 
 def test_every_sample_of_every_prompt_in_order_whatever_the_batch(monkeypatch):
@@ -70,13 +54,6 @@ def test_every_sample_of_every_prompt_in_order_whatever_the_batch(monkeypatch):
     assert len({one.text for one in together[:3]}) == 3
     monkeypatch.setattr(generation, "MAX_ROWS", 2)
     assert list(complete(WRITER, LETTERS, ["île", "l'", "île"], how, num_samples=3)) == together
-
-
-def test_unknown_characters_are_left_out_and_named_or_written_plainly():
-    assert known_text(LETTERS, "l’e\u0301te\u0301\u00a0!☃") == "l't "  # é is in no word of the text, nor is !
-    assert unknown_characters(LETTERS, ["l’î", "i\u0302le☃", "☃?"]) == ["☃"]
-    known, with_unknown = complete(WRITER, LETTERS, ["l'île", "☃l’île☃"], Settings(20, FREE, 1))
-    assert known.text == with_unknown.text
 
 
 @pytest.mark.parametrize("prompt", ["", "☃"])
@@ -113,7 +90,8 @@ def test_the_last_space_of_a_prompt_goes_to_the_first_token(words):
 def test_a_character_of_several_bytes_comes_whole():
     words = fitting.fit_bpe(TEXT, 256)  # bytes only
     decoder, how = TorchDecoder(chain(words, "aîœ")), Settings(6, GREEDY, 0)
-    assert [piece.text for piece in stream(decoder, words, ["a"], how)] == ["î", "œ", "a", "\N{REPLACEMENT CHARACTER}"]
+    texts = [delta.text for _, delta in stream(decoder, words, ["a"], how)]
+    assert texts == ["", "î", "", "œ", "a", "\N{REPLACEMENT CHARACTER}"]
 
 
 def test_a_very_long_prompt_is_seen_through_its_window():
@@ -125,17 +103,8 @@ def test_a_very_long_prompt_is_seen_through_its_window():
     assert done.tokens == 30
 
 
-@pytest.mark.parametrize(
-    ("values", "name"),
-    [((0, FREE, 0), "max-new-tokens"), ((1, FREE, -1), "seed"), ((1, FREE, 0, ("a", "")), "stop")],
-)
-def test_settings_that_make_no_sense_are_named(values, name):
-    with pytest.raises(UserError, match=name):
-        Settings(*values)
-
-
 def test_a_number_of_samples_below_one_is_named():
-    with pytest.raises(UserError, match="num-samples"):
+    with pytest.raises(InvalidSetting, match="num_samples must be 1 or above, not 0"):
         list(complete(WRITER, LETTERS, ["l"], Settings(1, FREE, 0), num_samples=0))
 
 

@@ -9,14 +9,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gptmodel.decoding.engine import ChunkDecoder, generate, left_pad
+from gptmodel.decoding.engine import ChunkDecoder, generate
 from gptmodel.decoding.sampling import Sampling, choose, sample_rng
 from gptmodel.errors import UserError
 from gptmodel.export import calibration, fast_graph, parity, sampler_graph
 from gptmodel.export.fast_graph import quantise
 from gptmodel.model.loss import total_nats
 from gptmodel.model.torch_decoder import TorchDecoder
-from gptmodel.runtime import fast_decoder
+from gptmodel.runtime import fast_session
 from gptmodel.runtime.device_decoder import CHUNK, DeviceDecoder
 from gptmodel.runtime.fast_decoder import FastDecoder
 from tests.support.networks import CONTEXT, GPT_KINDS, VOCAB_SIZE, build
@@ -54,11 +54,11 @@ def test_a_runtime_without_the_norm_of_heads_takes_the_definition_in_the_model(p
     for one in named:
         setattr(one, "name" if one in unknown.functions else "op_type", "NormOfNoRuntime")
     assert len(named) == 1 + 2 * build("modern").config.n_layer
-    ids, pad = left_pad([IDS[:CONTEXT].tolist(), IDS[3:9].tolist()])
+    rows = [IDS[:CONTEXT].tolist(), IDS[3:9].tolist()]
     logits = []
     for each in (known, unknown):
         decoder = FastDecoder(each.SerializeToString())
-        logits.append(decoder(ids, decoder.empty_cache(pad))[0])
+        logits.append(np.concatenate(decoder.logits(rows)))
     assert np.allclose(*logits, atol=1e-5 if precision == "fp32" else 5e-3)
 
 
@@ -81,14 +81,14 @@ def test_fewer_bits_cost_little_and_the_cost_is_torchs_own_measure(kind, precisi
 @pytest.mark.parametrize("length", [3, 5, 8, CONTEXT])
 def test_a_prompt_read_in_chunks_gives_what_it_gives_as_a_whole(monkeypatch, kind, precision, length):
     whole, chunked = (FastDecoder(model(kind, precision)) for _ in range(2))
-    ids, pad = left_pad([IDS[:length].tolist()])
+    row = IDS[:length].tolist()
     read = []
     for decoder, chunk in [(whole, CONTEXT), (chunked, 4)]:
-        monkeypatch.setattr(fast_decoder, "CHUNK", chunk)
-        everywhere, _ = decoder(ids, decoder.empty_cache(pad))
-        at_the_end, cache = decoder(ids, decoder.empty_cache(pad), last=True)
-        assert everywhere.shape == (1, length, VOCAB_SIZE)
-        assert np.allclose(everywhere[:, -1:], at_the_end, atol=1e-5)
+        monkeypatch.setattr(fast_session, "CHUNK", chunk)
+        [everywhere] = decoder.logits([row])
+        at_the_end, cache = decoder.prefill([row])
+        assert everywhere.shape == (length, VOCAB_SIZE)
+        assert np.allclose(everywhere[-1:], at_the_end, atol=1e-5)
         read.append([everywhere, *(cache.buffers.past[name].read() for name in sorted(cache.buffers.past))])
     for one, other in zip(*read, strict=True):
         assert np.allclose(one, other, atol=1 if one.dtype == np.int8 else 1e-5)
@@ -99,9 +99,9 @@ def test_an_8_bit_cache_holds_the_keys_and_values_that_torch_has(kind):
     network = build(kind)
     ranges = calibration.cache_ranges(network, IDS)
     decoder = FastDecoder(fast_graph.build(network, "int8", ranges).SerializeToString())
-    ids, pad = left_pad([IDS[:CONTEXT].tolist(), IDS[40 : 40 + CONTEXT].tolist()])
-    _, held = decoder(ids, decoder.empty_cache(pad))
-    _, torchs = TorchDecoder(network)(ids, TorchDecoder(network).empty_cache(pad))
+    rows = [IDS[:CONTEXT].tolist(), IDS[40 : 40 + CONTEXT].tolist()]
+    _, held = decoder.prefill(rows)
+    _, torchs = TorchDecoder(network).prefill(rows)
     for layer, largest in enumerate(ranges):
         for bound, kind_of, exact in zip(
             largest, ("key", "value"), (torchs.keys_BHSD, torchs.values_BHSD), strict=True
@@ -119,8 +119,7 @@ def test_the_ranges_of_a_text_are_the_largest_keys_and_values_of_its_windows(len
     window = min(CONTEXT, length)
     largest = np.zeros_like(ranges)
     for start in range(length - window + 1):
-        rows, pad = left_pad([ids[start : start + window].tolist()])
-        _, cache = TorchDecoder(network)(rows, TorchDecoder(network).empty_cache(pad))
+        _, cache = TorchDecoder(network).prefill([ids[start : start + window].tolist()])
         found = [[abs(keys).max(), abs(values).max()] for keys, values in zip(*cache[1:], strict=True)]
         largest = np.maximum(largest, found)
     assert np.allclose(ranges, largest, rtol=1e-5)
@@ -133,8 +132,7 @@ def test_a_layer_of_zeros_can_be_written_in_8_bits():
     ranges = calibration.cache_ranges(network, IDS)
     assert ranges[0] == (0, 0)
     decoder = FastDecoder(fast_graph.build(network, "int8", ranges).SerializeToString())
-    ids, pad = left_pad([[1, 2, 3]])
-    assert np.isfinite(decoder(ids, decoder.empty_cache(pad))[0]).all()
+    assert np.isfinite(decoder.logits([[1, 2, 3]])).all()
 
 
 @settings(max_examples=30, deadline=None)
@@ -208,7 +206,7 @@ def test_the_sampler_in_the_graph_draws_what_numpy_draws(vocabulary, sampling):
 def test_a_large_cache_takes_memory_only_where_it_is_written():
     resident = psutil.Process().memory_info
     before = resident().rss
-    cache = fast_decoder.untouched((256, 1 << 20), np.float32)  # 1 GiB
+    cache = fast_session.untouched((256, 1 << 20), np.float32)  # 1 GiB
     cache[:, :100] = 1
     assert resident().rss - before < 64 << 20
     assert cache[:, :200].sum() == 256 * 100
@@ -216,17 +214,17 @@ def test_a_large_cache_takes_memory_only_where_it_is_written():
 
 def test_a_cache_that_was_given_up_is_refused():
     decoder = FastDecoder(model("modern"))
-    ids, pad = left_pad([[1, 2], [3]])
-    _, old = decoder(ids, decoder.empty_cache(pad))
-    _, cache = decoder(ids, decoder.empty_cache(pad))
-    step = np.array([[4], [5]])
+    _, old = decoder.prefill([[1, 2], [3]])
+    _, cache = decoder.prefill([[1, 2], [3]])
+    step = np.array([4, 5])
     with pytest.raises(ValueError, match="given up"):
-        decoder(step, old)
-    _, after = decoder(step, cache)
+        decoder.step(step, old)
+    _, after = decoder.step(step, cache)
     with pytest.raises(ValueError, match="given up"):
-        decoder(step, cache)
-    with pytest.raises(ValueError, match="one token per row"):
-        decoder(ids, after)
+        decoder.step(step, cache)
+    decoder.logits([[1], [2]])
+    with pytest.raises(ValueError, match="given up"):
+        decoder.step(step, after)
 
 
 def test_a_new_batch_leaves_nothing_of_the_old_one():
@@ -238,11 +236,12 @@ def test_a_new_batch_leaves_nothing_of_the_old_one():
 
 def test_the_last_place_is_that_of_all_places():
     decoder = FastDecoder(model("modern"))
-    ids, pad = left_pad([[1, 2, 3, 4], [3], [5, 6]])
-    whole, _ = decoder(ids, decoder.empty_cache(pad))
-    last, _ = decoder(ids, decoder.empty_cache(pad), last=True)
-    assert last.shape == (3, 1, VOCAB_SIZE)
-    assert np.allclose(whole[:, -1:], last, atol=1e-6)
+    rows = [[1, 2, 3, 4], [3], [5, 6]]
+    whole = decoder.logits(rows)
+    last, _ = decoder.prefill(rows)
+    assert [logits.shape for logits in whole] == [(4, VOCAB_SIZE), (1, VOCAB_SIZE), (2, VOCAB_SIZE)]
+    assert last.shape == (3, VOCAB_SIZE)
+    assert np.allclose([logits[-1] for logits in whole], last, atol=1e-6)
 
 
 def test_a_chunk_is_filled_to_its_last_token():

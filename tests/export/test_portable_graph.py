@@ -46,24 +46,32 @@ def test_every_weight_matters_to_the_gate(kind):
 
 
 class Wrong:
-    """A decoder that is off, by more than any tolerance, under one condition."""
+    """A decoder that is off by `wrong(the lengths of the rows, whether a cache follows)`."""
 
-    def __init__(self, decoder, condition):
-        self.decoder, self.condition = decoder, condition
-        self.context, self.vocab_size, self.empty_cache = decoder.context, decoder.vocab_size, decoder.empty_cache
+    def __init__(self, decoder, wrong):
+        self.decoder, self.wrong = decoder, wrong
+        self.context, self.vocab_size = decoder.context, decoder.vocab_size
 
-    def __call__(self, ids_BT, cache, last=False):
-        logits, after = self.decoder(ids_BT, cache, last)
-        return logits + self.condition(ids_BT, cache), after
+    def prefill(self, rows):
+        logits, cache = self.decoder.prefill(rows)
+        return logits + self.wrong([len(row) for row in rows], True), cache
+
+    def step(self, ids, cache):
+        logits, cache = self.decoder.step(ids, cache)
+        return logits + self.wrong([1] * len(ids), True), cache
+
+    def logits(self, rows):
+        return [logits + self.wrong([len(row) for row in rows], False) for logits in self.decoder.logits(rows)]
 
 
 @pytest.mark.parametrize(
     ("condition", "check"),
     [
-        (lambda ids, cache: np.nan, "whole windows"),
-        (lambda ids, cache: 1.0 * bool(cache.pad_B.any()), "a ragged batch"),
-        (lambda ids, cache: 1.0 * (ids.shape == (1, 1)), "one token at a time"),
-        (lambda ids, cache: np.arange(VOCAB_SIZE) * (ids.shape == (1, 3)), "the greedy text"),  # the first prompt
+        (lambda lengths, cached: np.nan, "whole windows"),
+        (lambda lengths, cached: 1.0 * (len(set(lengths)) > 1), "a ragged batch"),
+        (lambda lengths, cached: 1.0 * (lengths == [1, 1, 1]), "a ragged batch"),
+        (lambda lengths, cached: 1.0 * (lengths == [1]), "one token at a time"),
+        (lambda lengths, cached: np.arange(VOCAB_SIZE) * (lengths == [3]), "the greedy text"),  # the first prompt
     ],
 )
 def test_the_gate_names_the_check_that_fails(condition, check):
@@ -74,7 +82,7 @@ def test_the_gate_names_the_check_that_fails(condition, check):
 
 def test_a_tie_in_the_greedy_text_is_told_from_a_difference():
     reference, decoder = exported("modern")
-    nudged = Wrong(decoder, lambda ids, cache: 1e-5 * np.arange(VOCAB_SIZE))
+    nudged = Wrong(decoder, lambda lengths, cached: 1e-5 * np.arange(VOCAB_SIZE))
     with torch.no_grad():  # two tokens with the same logit, always
         reference._network.head.weight[4] = reference._network.head.weight[9]
         reference._network.head.weight[4:10:5] *= 3
@@ -124,11 +132,10 @@ def test_a_network_too_large_for_one_file_is_refused(monkeypatch):
 
 def test_a_decoder_has_no_hidden_state():
     _, decoder = exported("modern")
-    pad = np.array([0, 2])
-    _, cache = decoder(np.array([[1, 2, 3], [0, 0, 4]]), decoder.empty_cache(pad))
-    first, _ = decoder(np.array([[5], [6]]), cache)
-    decoder(np.array([[9], [9]]), cache)
-    again, _ = decoder(np.array([[5], [6]]), cache)
+    _, cache = decoder.prefill([[1, 2, 3], [4]])
+    first, _ = decoder.step(np.array([5, 6]), cache)
+    decoder.step(np.array([9, 9]), cache)
+    again, _ = decoder.step(np.array([5, 6]), cache)
     assert np.array_equal(first, again)
 
 

@@ -4,7 +4,7 @@ import asyncio
 import itertools
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -13,14 +13,19 @@ import torch
 from gptmodel.arrays import Logits
 from gptmodel.data import fitting
 from gptmodel.data.tokenizer import Tokenizer
-from gptmodel.decoding.generation import Settings, complete
+from gptmodel.decoding.engine import DecoderSlots
+from gptmodel.decoding.generation import complete
 from gptmodel.decoding.sampling import Sampling
+from gptmodel.decoding.sequence import Delta, Settings, TextSequence
 from gptmodel.export import fast_graph
 from gptmodel.export.calibration import cache_ranges
 from gptmodel.model import networks
+from gptmodel.runtime import session
 from gptmodel.runtime.bundle import Bundle
-from gptmodel.serving.scheduler import Batch, Busy, Continuation, Part, Scheduler, Ticket
-from gptmodel.serving.slots import AnySlots, FastSlots, open_slots
+from gptmodel.runtime.fast_session import FastSession
+from gptmodel.runtime.graphs import GRAPHS
+from gptmodel.serving.scheduler import Answer, Busy, Scheduler, TextBatch
+from gptmodel.serving.slots import FastSlots, open_slots
 from tests.support.bundles import TEXT, chain, char_tokenizer, random_network, write
 from tests.support.networks import CONFIGS
 
@@ -51,9 +56,9 @@ def crowd(words: Tokenizer, most: int) -> list[tuple[str, Settings, int]]:
     ]
 
 
-def serve(batch: Batch, texts: Sequence[Continuation], arrivals: dict[int, int]) -> dict[Continuation, Part]:
+def serve(batch: TextBatch, texts: Sequence[TextSequence], arrivals: dict[int, int]) -> dict[TextSequence, Delta]:
     """Let the texts arrive, so many at a turn, as slots allow; return what came of each."""
-    came: dict[Continuation, Part] = {}
+    came: dict[TextSequence, Delta] = {}
     waiting = list(texts)
     for turn in itertools.count():
         count = min(arrivals.get(turn, 2), batch.free, len(waiting))
@@ -79,10 +84,10 @@ def serve(batch: Batch, texts: Sequence[Continuation], arrivals: dict[int, int])
 def test_a_text_is_the_one_that_generate_gives_whoever_else_is_there(folder: Path, name: str, graph: str) -> None:
     bundle = Bundle.load(folder / name, "cpu", graph=graph)
     slots = open_slots(bundle, 5)
-    assert isinstance(slots, FastSlots if graph == "fp32" else AnySlots)
+    assert isinstance(slots, FastSlots if graph == "fp32" else DecoderSlots)
     asked = crowd(bundle.tokenizer, 24)
-    texts = [Continuation(bundle.tokenizer, *one) for one in asked]
-    came = serve(Batch(slots, bundle.tokenizer), texts, {0: 1, 3: 4, 4: 0, 5: 0, 6: 5})
+    texts = [TextSequence(bundle.tokenizer, *one) for one in asked]
+    came = serve(TextBatch(slots, bundle.tokenizer), texts, {0: 1, 3: 4, 4: 0, 5: 0, 6: 5})
     for text, (prompt, settings, sample) in zip(texts, asked, strict=True):
         alone = list(complete(bundle.decoder, bundle.tokenizer, [prompt], settings, sample + 1))[sample]
         part = came[text]
@@ -98,7 +103,7 @@ def test_logits_are_the_same_to_the_bit_alone_and_in_company(precision: Literal[
         for parameter in network.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))
     ranges = cache_ranges(network, np.arange(96))
-    slots = FastSlots(fast_graph.build(network, precision, ranges).SerializeToString(), 7)
+    slots = FastSlots(FastSession(fast_graph.build(network, precision, ranges).SerializeToString()), 7)
     prompts = np.random.default_rng(0).integers(0, 96, size=(7, 4)).tolist()
     for company in (1, 2, 7):
         read = slots.feed(prompts[:company], range(company))[0]
@@ -108,21 +113,39 @@ def test_logits_are_the_same_to_the_bit_alone_and_in_company(precision: Literal[
         assert np.array_equal((read, stepped), alone)
 
 
+@pytest.mark.parametrize("graph", ["fp32", "int8", "portable"])
+def test_slots_run_in_the_session_that_the_bundle_has_open(
+    folder: Path, graph: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = []
+    open_session = session.open_session
+
+    def watched(model: Path | bytes, *rest: Any, **more: Any) -> Any:
+        opened.append(model)
+        return open_session(model, *rest, **more)
+
+    monkeypatch.setattr(session, "open_session", watched)
+    bundle = Bundle.load(folder / "modern-char", "cpu", graph=graph)
+    batch = TextBatch(open_slots(bundle, 3), bundle.tokenizer)
+    serve(batch, [TextSequence(bundle.tokenizer, *one) for one in crowd(bundle.tokenizer, 4)], {})
+    assert opened == [bundle.path / GRAPHS[graph].file]
+
+
 def test_8_bit_texts_do_not_depend_on_their_neighbours(folder: Path) -> None:
     bundle = Bundle.load(folder / "modern-char", "cpu", graph="int8")
     asked = crowd(bundle.tokenizer, 12)
-    together = [Continuation(bundle.tokenizer, *one) for one in asked]
-    came = serve(Batch(open_slots(bundle, 6), bundle.tokenizer), together, {})
+    together = [TextSequence(bundle.tokenizer, *one) for one in asked]
+    came = serve(TextBatch(open_slots(bundle, 6), bundle.tokenizer), together, {})
     for text, one in zip(together, asked, strict=True):
-        alone = Continuation(bundle.tokenizer, *one)
-        assert serve(Batch(open_slots(bundle, 1), bundle.tokenizer), [alone], {})[alone].text == came[text].text
+        alone = TextSequence(bundle.tokenizer, *one)
+        assert serve(TextBatch(open_slots(bundle, 1), bundle.tokenizer), [alone], {})[alone].text == came[text].text
 
 
 def test_who_gives_up_leaves_at_the_next_turn_and_the_others_go_on(folder: Path) -> None:
     bundle = Bundle.load(folder / "modern-char", "cpu", graph="fp32")
     asked = [(prompt, Settings(60, Sampling(1.0), 4), 0) for prompt in PROMPTS]
-    texts = [Continuation(bundle.tokenizer, *one) for one in asked]
-    batch = Batch(open_slots(bundle, 6), bundle.tokenizer)
+    texts = [TextSequence(bundle.tokenizer, *one) for one in asked]
+    batch = TextBatch(open_slots(bundle, 6), bundle.tokenizer)
     came = batch.turn(texts)
     for gone in (texts[0], texts[3], texts[5]):  # the first, one inside, the last
         gone.cancelled = True
@@ -139,13 +162,13 @@ def test_who_gives_up_leaves_at_the_next_turn_and_the_others_go_on(folder: Path)
 
 def test_log_probabilities_are_the_models_own(folder: Path) -> None:
     bundle = Bundle.load(folder / "modern-char", "cpu", graph="fp32")
-    text = Continuation(bundle.tokenizer, "Où ", Settings(8, SAMPLINGS[3], 3), top=3)
-    part = serve(Batch(open_slots(bundle, 2), bundle.tokenizer), [text], {})[text]
-    assert [one.token for one in part.choices] == text.ids[3:]
+    text = TextSequence(bundle.tokenizer, "Où ", Settings(8, SAMPLINGS[3], 3), top=3)
+    part = serve(TextBatch(open_slots(bundle, 2), bundle.tokenizer), [text], {})[text]
+    ids = text.tokens.ids
+    assert [one.token for one in part.choices] == ids[3:]
     for place, one in enumerate(part.choices, 3):
-        ids_1T = np.array([text.ids[:place]])
-        logits_V, _ = bundle.decoder(ids_1T, bundle.decoder.empty_cache(np.zeros(1, np.int64)), last=True)
-        scores_V = logits_V[0, 0].astype(np.float64)
+        logits_1V, _ = bundle.decoder.prefill([ids[:place]])
+        scores_V = logits_1V[0].astype(np.float64)
         expected_V = scores_V - np.log(np.exp(scores_V).sum())
         assert one.log_probability == pytest.approx(expected_V[one.token], abs=1e-5)
         assert list(one.top) == np.argsort(-expected_V)[:3].tolist()
@@ -154,9 +177,9 @@ def test_log_probabilities_are_the_models_own(folder: Path) -> None:
 @pytest.mark.parametrize("level", ["char", "bpe", "word"])
 def test_offsets_say_where_in_the_text_each_token_begins(folder: Path, level: str) -> None:
     bundle = Bundle.load(folder / f"modern-{level}", "cpu", graph="fp32")
-    batch = Batch(open_slots(bundle, 4), bundle.tokenizer)
+    batch = TextBatch(open_slots(bundle, 4), bundle.tokenizer)
     for seed, prompt in itertools.product(range(4), ["d'", "vieil "]):
-        text = Continuation(bundle.tokenizer, prompt, Settings(40, Sampling(1.0), seed, ("lme",)), top=0)
+        text = TextSequence(bundle.tokenizer, prompt, Settings(40, Sampling(1.0), seed, ("lme",)), top=0)
         part = serve(batch, [text], {})[text]
         ends = [*(one.offset for one in part.choices[1:]), len(part.text)]
         whole = 0
@@ -172,9 +195,9 @@ def test_offsets_say_where_in_the_text_each_token_begins(folder: Path, level: st
 def test_tokens_behind_a_stop_string_are_not_told(tmp_path: Path) -> None:
     words = fitting.fit_char("abcdefg", 1)
     bundle = Bundle.load(write(tmp_path / "b", chain(words, "abcdefg"), words), "cpu")
-    text = Continuation(words, "a", Settings(9, Sampling(0.0), 0, ("ef",)), top=1)
+    text = TextSequence(words, "a", Settings(9, Sampling(0.0), 0, ("ef",)), top=1)
     parts = []
-    batch = Batch(open_slots(bundle, 1), words)
+    batch = TextBatch(open_slots(bundle, 1), words)
     joining = [text]
     while joining or batch.running:
         parts += batch.turn(joining).values()
@@ -184,7 +207,7 @@ def test_tokens_behind_a_stop_string_are_not_told(tmp_path: Path) -> None:
     assert parts[-1].finish_reason == "stop"
 
 
-class Faulty(AnySlots):
+class Faulty(DecoderSlots):
     """Slots that fail when told to."""
 
     fails = False
@@ -195,11 +218,11 @@ class Faulty(AnySlots):
         return super().feed(windows, fresh)
 
 
-async def read(ticket: Ticket) -> str:
-    """Return the text of a ticket of one."""
+async def read(answer: Answer) -> str:
+    """Return the text of an answer of one sequence."""
     text = ""
     while True:
-        came = await asyncio.wait_for(ticket.parts.get(), 10)
+        came = await asyncio.wait_for(answer.deltas.get(), 10)
         if isinstance(came, Exception):
             raise came
         text += came[1].text
@@ -210,16 +233,16 @@ async def read(ticket: Ticket) -> str:
 def test_the_scheduler_refuses_frees_and_survives(folder: Path) -> None:
     bundle = Bundle.load(folder / "bigram-char", "cpu")
     slots = Faulty(bundle.decoder, 2)
-    scheduler = Scheduler(Batch(slots, bundle.tokenizer), max_waiting=1)
+    scheduler = Scheduler(TextBatch(slots, bundle.tokenizer), max_waiting=1)
     endless, short = Settings(10**9, Sampling(1.0), 1), Settings(5, Sampling(1.0), 1)
 
-    def texts(settings: Settings, count: int = 1) -> list[Continuation]:
-        return [Continuation(bundle.tokenizer, "Où", settings, i) for i in range(count)]
+    def texts(settings: Settings, count: int = 1) -> list[TextSequence]:
+        return [TextSequence(bundle.tokenizer, "Où", settings, i) for i in range(count)]
 
     async def story() -> None:
         running = asyncio.create_task(scheduler.run())
         first = scheduler.submit(texts(endless, 2))
-        await first.parts.get()
+        await first.deltas.get()
         last = scheduler.submit(texts(short))
         assert (scheduler.running, scheduler.waiting) == (2, 1)
         with pytest.raises(Busy, match=r"2 texts are running and 1 waiting, at most 3"):

@@ -18,15 +18,16 @@ import pytest
 import uvicorn
 
 from gptmodel.arrays import Logits
-from gptmodel.decoding.generation import Settings, complete
+from gptmodel.decoding.engine import DecoderSlots
+from gptmodel.decoding.generation import complete
 from gptmodel.decoding.sampling import Sampling
+from gptmodel.decoding.sequence import Settings
 from gptmodel.runtime.bundle import Bundle
 from gptmodel.serving.app import build
 from gptmodel.serving.limits import Limits
-from gptmodel.serving.scheduler import Batch, Scheduler
+from gptmodel.serving.scheduler import Scheduler, TextBatch
 from gptmodel.serving.server import Draining
 from gptmodel.serving.service import Service
-from gptmodel.serving.slots import AnySlots
 from tests.support.bundles import char_tokenizer, random_network, write
 
 SERVE = ("fastapi", "uvicorn", "prometheus_client")
@@ -309,7 +310,7 @@ def test_draining_has_a_time_limit(bundle: Path) -> None:
     assert said.splitlines()[-1] == "stopped: 1 requests were cut off"
 
 
-class Broken(AnySlots):
+class Broken(DecoderSlots):
     """Slots without a device under them, after the first turn."""
 
     turns = 0
@@ -340,7 +341,7 @@ async def call(service: Service, **request: Any) -> tuple[int, str]:
 def test_an_error_inside_ends_a_request_and_not_the_server(bundle: Path) -> None:
     loaded = Bundle.load(bundle, "cpu", graph="fp32")
     slots = Broken(loaded.decoder, 2)
-    service = Service(loaded, Limits(2, 2, 100, 100), Scheduler(Batch(slots, loaded.tokenizer), 2))
+    service = Service(loaded, Limits(2, 2, 100, 100), Scheduler(TextBatch(slots, loaded.tokenizer), 2))
 
     async def story() -> None:
         running = asyncio.create_task(service.scheduler.run())

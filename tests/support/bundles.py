@@ -12,7 +12,9 @@ from gptmodel.export import bundle_writer
 from gptmodel.model import networks
 from gptmodel.model.bigram import Bigram
 from gptmodel.params import BigramNetwork
+from gptmodel.results.bundle import BundleInfo, Cost, FileEntry, Origin, Parity
 from gptmodel.runtime import bundle
+from gptmodel.runtime.graphs import GRAPHS
 from tests.support.networks import CONFIGS
 
 TEXT = "— Où vas-tu ? demanda l'enfant.\nLe vieil homme rêvait d'une île, là-bas.\n"
@@ -34,23 +36,37 @@ def chain(words: Tokenizer, text: str) -> Bigram:
     return network
 
 
-def info(network: networks.LanguageModel, **changes: Any) -> bundle.Info:
+PARITY = Parity(
+    tolerance=1e-4,
+    positions=20_000,
+    windows_difference=1e-6,
+    ragged_difference=1e-6,
+    stepwise_difference=1e-6,
+    greedy_tokens=500,
+    greedy_tokens_equal=500,
+)
+COST = Cost(limit=0.005, tokens=1234, torch_nats=2000.0, nats=2001.0, change=0.0005)
+
+
+def info(network: networks.LanguageModel, files: dict[str, FileEntry], **changes: Any) -> BundleInfo:
     """Return a description of a network that nobody trained."""
+    specs = [spec for spec in GRAPHS.values() if spec.every_network or not isinstance(network, Bigram)]
     values: dict[str, Any] = {
-        "variant": "essai",
+        "model": "essai",
         "level": "char",
         "context": 1 if isinstance(network, Bigram) else network.context,
         "vocab_size": network.vocab_size,
-        "network": network.config.model_dump(mode="json"),
+        "network": network.config,
         "parameters": networks.count_parameters(network),
-        "corpus": {"name": "essai", "title": "Un essai", "author": "nous", "licence": "MIT", "language": "fr"},
-        "metrics": {"test": {"bits_per_char": 2.5, "tokens": 1234}},
-        "graphs": {name: {} for name in bundle_writer.graphs(network)},
+        "corpus": Origin(name="essai", title="Un essai", author="nous", year=2026, language="fr", licence="MIT"),
+        "metrics": None,
+        "graphs": {spec.name: PARITY if spec.gate == "parity" else COST for spec in specs},
         "versions": {"gptmodel": "0"},
         "best_step": 3,
         "fingerprint": "f" * 64,
+        "files": files,
     }
-    return bundle.Info(**(values | changes))
+    return BundleInfo(**(values | changes))
 
 
 def write(folder: Path, network: networks.LanguageModel, words: Tokenizer, **changes: Any) -> Path:
@@ -58,7 +74,7 @@ def write(folder: Path, network: networks.LanguageModel, words: Tokenizer, **cha
     with files.whole_folder(folder) as partial:
         words.save(partial / bundle.TOKENIZER)
         bundle_writer.write_graphs(partial, network, words.encode(TEXT))
-        bundle.write_info(partial, info(network, **changes))
+        info(network, bundle.list_files(partial), **changes).write(partial / bundle.INFO)
     return folder
 
 

@@ -3,13 +3,12 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
 from gptmodel.errors import UserError
 
-Device = Literal["auto", "cpu", "cuda"]
 BundleFolder = Annotated[Path, typer.Argument(metavar="BUNDLE", help="Folder of a bundle: models/NAME/bundle")]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object, for programs.")]
 

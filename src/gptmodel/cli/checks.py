@@ -19,6 +19,7 @@ from pathlib import Path
 from gptmodel import layout
 from gptmodel.cli.findings import Section
 from gptmodel.errors import UserError
+from gptmodel.machine import processor
 from gptmodel.runtime import bundle, graphs, session
 
 GIB = 1 << 30
@@ -67,16 +68,6 @@ def machine(section: Section) -> None:
     facts["gpu"] = "; ".join(gpus()) or "none found (nvidia-smi is not there or finds none)"
 
 
-def processor() -> tuple[str, set[str]]:
-    """Return the name of the processor and its instruction sets, as far as the system says."""
-    cpuinfo = Path("/proc/cpuinfo")
-    if not cpuinfo.exists():
-        return platform.processor() or platform.machine(), set()
-    lines = dict(re.findall(r"^(.*?)\s*:[ \t]*(.*)$", cpuinfo.read_text(encoding="utf-8"), re.MULTILINE))
-    flags = lines.get("flags", "") or lines.get("Features", "")
-    return lines.get("model name", platform.machine()), set(flags.split())
-
-
 def gpus() -> list[str]:
     """Return name, driver and memory of each NVIDIA GPU, as nvidia-smi says; none where it is not there or fails."""
     query = ["nvidia-smi", "--query-gpu=name,driver_version,memory.total,memory.free", "--format=csv,noheader"]
@@ -92,8 +83,8 @@ def inference(section: Section) -> None:
     onnxruntime = session.onnxruntime()
     section.facts["onnxruntime"] = f"{onnxruntime.__version__} ({onnxruntime.__path__[0]})"
     section.facts["providers"] = ", ".join(onnxruntime.get_available_providers())
-    graph, device = graphs.choose("auto", graphs.GRAPHS)
-    section.facts["generate"] = f"{graph} on {device}, where the bundle has it"
+    spec, device = graphs.choose("auto", graphs.GRAPHS)
+    section.facts["generate"] = f"{spec.name} on {device}, where the bundle has it"
     if device == "cpu" and gpus():
         section.wrong("there is a GPU, but this onnxruntime has no CUDA: install 'gptmodel[gpu]' in place of [cpu]")
     for folder in sorted(layout.MODELS.glob("*/bundle")):
@@ -102,8 +93,8 @@ def inference(section: Section) -> None:
         except UserError as error:
             section.wrong(str(error), stops=True)
         else:
-            section.facts[str(folder)] = f"{loaded.graph} on {loaded.place}"
-            if loaded.place != device:  # `auto` goes on without the libraries, `--device cuda` would not
+            section.facts[str(folder)] = f"{loaded.graph} on {loaded.device}"
+            if loaded.device != device:  # `auto` goes on without the libraries, `--device cuda` would not
                 section.wrong("the CUDA or cuDNN libraries cannot be loaded: pip install 'gptmodel[gpu]'")
                 break
 

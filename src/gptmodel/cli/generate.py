@@ -10,13 +10,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gptmodel.cli import prompts as prompt_input
-from gptmodel.cli.arguments import BundleFolder, Device, settings_as_options
+from gptmodel.cli.arguments import BundleFolder, settings_as_options
 from gptmodel.decoding import defaults
 from gptmodel.errors import one_line_errors
 from gptmodel.progress import say
+from gptmodel.runtime.session import Device
 
 if TYPE_CHECKING:
-    from gptmodel.decoding.generation import Generation, Settings
+    from gptmodel.decoding.generation import Generation
+    from gptmodel.decoding.sequence import Settings
     from gptmodel.runtime.bundle import Bundle
 
 SEPARATOR = "---"  # a line of its own between several texts
@@ -59,8 +61,10 @@ def generate(
 
     A long prompt is cut: the model sees the last tokens only, at most its context; the same goes for long texts.
     """
-    from gptmodel.decoding.generation import Settings, complete, notes
+    from gptmodel.decoding.generation import complete
+    from gptmodel.decoding.prompts import notes
     from gptmodel.decoding.sampling import Sampling
+    from gptmodel.decoding.sequence import Settings
     from gptmodel.runtime.bundle import Bundle
 
     chosen_seed = secrets.randbelow(RANDOM_SEEDS) if seed is None else seed
@@ -69,7 +73,7 @@ def generate(
         settings = Settings(max_new_tokens, sampling, chosen_seed, tuple(_unescape(text) for text in stop or ()))
     texts = prompt_input.read(prompts or [], prompts_file)
     loaded = Bundle.load(bundle, device, threads, graph)
-    say(f"{bundle}: {loaded.info.variant}, {loaded.graph} on {loaded.place}, seed {chosen_seed}")
+    say(f"{bundle}: {loaded.info.model}, {loaded.graph} on {loaded.device}, seed {chosen_seed}")
     for line in notes(loaded.tokenizer, texts, loaded.info.context):
         say(f"note: {line}")
     if as_json or len(texts) * num_samples != 1:
@@ -94,8 +98,8 @@ def _write_stream(loaded: "Bundle", prompt: str, settings: "Settings") -> None:
     from gptmodel.decoding.generation import stream
 
     _write(prompt)
-    for piece in stream(loaded.decoder, loaded.tokenizer, [prompt], settings):
-        _write(piece.text)
+    for _, delta in stream(loaded.decoder, loaded.tokenizer, [prompt], settings):
+        _write(delta.text)
     _write("\n")
 
 

@@ -12,12 +12,12 @@ from gptmodel.errors import one_line_errors
 @one_line_errors()
 def info(bundle: BundleFolder) -> None:
     """Check a bundle and say what it is, what it was trained on and how good it is."""
-    from dataclasses import asdict
+    from gptmodel.runtime.bundle import check, find, read_info
 
-    from gptmodel.runtime.bundle import check, read_info
-
-    lines = list(_lines(asdict(read_info(bundle))))
-    check(bundle)
+    folder = find(bundle)
+    description = read_info(folder)
+    check(folder, description)
+    lines = list(_lines(description.model_dump(exclude={"files"})))
     width = max(len(name) for name, _ in lines)
     for name, value in lines:
         typer.echo(f"{name:<{width}}  {value}")

@@ -10,9 +10,10 @@ from typing import Annotated
 
 import typer
 
-from gptmodel.cli.arguments import BundleFolder, Device
+from gptmodel.cli.arguments import BundleFolder
 from gptmodel.errors import UserError, one_line_errors
 from gptmodel.progress import say
+from gptmodel.runtime.session import Device
 from gptmodel.serving.limits import Limits
 
 

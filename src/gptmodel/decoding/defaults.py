@@ -1,4 +1,4 @@
-"""How text is generated where nobody says otherwise: the only place for the command line, HTTP and the playground.
+"""How text is generated where nobody says otherwise: the command line, HTTP, MLflow, the Python API, the benchmark.
 
 It imports nothing, so that `gptmodel --help`, which shows these values, is instant.
 """

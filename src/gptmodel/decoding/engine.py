@@ -1,5 +1,17 @@
-"""The one generation loop, over anything that maps token ids to logits. Numpy only."""
+"""The stepwise engine: sequences grow together, token by token, over any `Decoder`. Numpy only.
 
+One `Batch` serves everybody. The command line, the samples, the parity gate and the benchmark let all sequences arrive
+together (`generate`); the server lets them come and go. Two laws hold. The tokens of a sequence depend on its own
+prompt, seed and sample number only, never on the sequences beside it. And decoding with a cache gives what reading the
+whole window at every step gives.
+
+Past the context: a sequence of n tokens is seen through a window that starts at a place which is a pure function of n
+(`window_start`). While no start moves, a step feeds one token per sequence; where one moves, its window is read again.
+
+Shape suffixes: B sequences, T places, N steps, V vocabulary.
+"""
+
+import time
 from collections.abc import Iterator, Sequence
 from typing import Any, Protocol, runtime_checkable
 
@@ -10,24 +22,27 @@ from gptmodel.decoding.sampling import Sampling, choose
 
 
 class Decoder(Protocol):
-    """What turns token ids into logits. A cache is opaque: only the decoder that made it reads it."""
+    """What turns token ids into logits.
+
+    A cache is opaque: only the decoder that made it reads it. It belongs to one generation, and a step uses it up.
+    """
 
     @property
     def context(self) -> int:
-        """The most tokens that cache and new tokens may hold together (1 for a bigram)."""
+        """The most tokens that a cache may hold (1 for a bigram)."""
 
     @property
     def vocab_size(self) -> int:
         """V."""
 
-    def empty_cache(self, pad_B: Ints) -> Any:
-        """Return the cache before the first token; the first `pad_B` places of each row are padding."""
+    def prefill(self, rows: Sequence[Sequence[int]]) -> tuple[Logits, Any]:
+        """Read rows of any lengths from 1 to the context; return the logits after each, (B, V), and their cache."""
 
-    def __call__(self, ids_BT: Ints, cache: Any, last: bool = False) -> tuple[Logits, Any]:
-        """Return logits of shape (B, T, V) and the cache that includes these tokens.
+    def step(self, ids_B: Ints, cache: Any) -> tuple[Logits, Any]:
+        """Feed one token per row; return the logits after it, (B, V), and the cache that includes it."""
 
-        With `last`, of the last place only: (B, 1, V). The old cache must not be used again: it may share memory.
-        """
+    def logits(self, rows: Sequence[Sequence[int]]) -> list[Logits]:
+        """Return the logits after every token of each row, (T, V) per row, as `prefill` reads them."""
 
 
 @runtime_checkable
@@ -39,7 +54,7 @@ class ChunkDecoder(Decoder, Protocol):
         """The most tokens per row that one `decode` may make."""
 
     def decode(
-        self, ids_B: Ints, cache: Any, uniform_NB: Floats, sampling: "Sampling", allowed_V: Mask, seen_BV: Mask
+        self, ids_B: Ints, cache: Any, uniform_NB: Floats, sampling: Sampling, allowed_V: Mask, seen_BV: Mask
     ) -> tuple[Ints, Any]:
         """Feed the last tokens; return the next N of every row, (N, B), and the cache with all of them but the last.
 
@@ -48,9 +63,9 @@ class ChunkDecoder(Decoder, Protocol):
 
 
 def window_start(length: int, context: int) -> int:
-    """Return where the window onto a row of `length` tokens starts.
+    """Return where the window onto a sequence of `length` tokens starts.
 
-    0 while the row fits; then the smallest multiple of half a context that leaves at most `context` tokens.
+    0 while the sequence fits; then the smallest multiple of half a context that leaves at most `context` tokens.
 
     >>> [window_start(length, 8) for length in (0, 8, 9, 12, 13, 16, 17)]
     [0, 0, 4, 4, 8, 8, 12]
@@ -75,6 +90,199 @@ def left_pad(rows: Sequence[Sequence[int]]) -> tuple[Ints, Ints]:
     return ids_BT, np.array([length - len(row) for row in rows], dtype=np.int64)
 
 
+class Slots(Protocol):
+    """Room for at most `size` sequences that are fed together; sequence number b is in slot b."""
+
+    context: int
+    vocab_size: int
+    size: int
+
+    def feed(self, windows: Sequence[Sequence[int]], fresh: Sequence[int]) -> Logits:
+        """Return the logits after each window, (B, V).
+
+        Slots in `fresh` are read anew, all others hold all of their window but its last token.
+        """
+
+    def move(self, source: int, target: int) -> None:
+        """Put the last sequence, in slot `source`, where one has left: in slot `target`, which may be the same."""
+
+
+class DecoderSlots:
+    """Slots over any decoder, which reads all windows again when their set or a start changes."""
+
+    def __init__(self, decoder: Decoder, size: int) -> None:
+        self.decoder = decoder
+        self.size = size
+        self.context = decoder.context
+        self.vocab_size = decoder.vocab_size
+        self._cache: Any = None
+
+    @property
+    def chunk(self) -> int:
+        """The most tokens that `decode` may make: 1 where the decoder leaves the choice to the host."""
+        return self.decoder.chunk if isinstance(self.decoder, ChunkDecoder) else 1
+
+    def feed(self, windows: Sequence[Sequence[int]], fresh: Sequence[int]) -> Logits:
+        """Return the logits after each window (see `Slots`)."""
+        if fresh or self._cache is None:
+            logits_BV, self._cache = self.decoder.prefill(windows)
+        else:
+            ids_B = np.array([window[-1] for window in windows], dtype=np.int64)
+            logits_BV, self._cache = self.decoder.step(ids_B, self._cache)
+        return logits_BV
+
+    def move(self, source: int, target: int) -> None:
+        """Forget the cache: the next `feed` reads everything (see `Slots`)."""
+        self._cache = None
+
+    def decode(self, ids_B: Ints, uniform_NB: Floats, sampling: Sampling, allowed_V: Mask, seen_BV: Mask) -> Ints:
+        """Return the next N tokens of every sequence, (N, B), as `ChunkDecoder.decode`."""
+        assert isinstance(self.decoder, ChunkDecoder)
+        ids_NB, self._cache = self.decoder.decode(ids_B, self._cache, uniform_NB, sampling, allowed_V, seen_BV)
+        return ids_NB
+
+
+class TokenSequence:
+    """The token ids of one text being decoded, prompt included, and how its next token is drawn."""
+
+    def __init__(
+        self,
+        prompt: Sequence[int],
+        vocab_size: int,
+        sampling: Sampling,
+        rng: np.random.Generator,
+        first_allowed_V: Mask | None = None,
+    ) -> None:
+        if not prompt:
+            raise ValueError("every prompt needs at least one token")
+        self.ids = list(prompt)
+        self.prompt_length = len(prompt)
+        self.sampling = sampling
+        self.rng = rng
+        self.first_allowed_V = first_allowed_V  # which tokens may be the first; None: all
+        self.seen_V = np.zeros(vocab_size, dtype=bool)
+        self.seen_V[self.ids] = True
+        self.start = -1  # of the window that its slot holds
+
+    def add(self, token: int) -> None:
+        """Take the next token."""
+        self.ids.append(token)
+        self.seen_V[token] = True
+
+    def allowed(self, logits_V: Logits) -> Logits:
+        """Return the logits with those of tokens that may not come first at -inf."""
+        if self.first_allowed_V is None or len(self.ids) > self.prompt_length:
+            return logits_V
+        return np.where(self.first_allowed_V, logits_V, np.float32(-np.inf))
+
+
+class Batch:
+    """The sequences that are decoded together; tokens in `banned_ids` never come. One thread at a time."""
+
+    def __init__(self, slots: Slots, banned_ids: Sequence[int] = ()) -> None:
+        self.slots = slots
+        self.running: list[TokenSequence] = []
+        self.decoder_seconds = 0.0  # spent in the slots so far; the rest is choosing tokens and bookkeeping
+        self._banned = bool(banned_ids)
+        self._allowed_V = np.ones(slots.vocab_size, dtype=bool)
+        self._allowed_V[list(banned_ids)] = False
+
+    def join(self, sequence: TokenSequence) -> None:
+        """Let a sequence in: the next turn reads it."""
+        if len(self.running) == self.slots.size:
+            raise ValueError(f"all {self.slots.size} slots are taken")
+        sequence.start = -1
+        self.running.append(sequence)
+
+    def leave(self, sequence: TokenSequence) -> None:
+        """Let a sequence go; the last one takes its slot."""
+        slot = self.running.index(sequence)
+        last = len(self.running) - 1
+        self.slots.move(last, slot)
+        self.running[slot] = self.running[last]
+        self.running.pop()
+
+    def turn(self) -> tuple[Ints, Logits]:
+        """Feed every sequence once; add its next token. Return the tokens, (B,), and what they were drawn from."""
+        starts = [window_start(len(sequence.ids), self.slots.context) for sequence in self.running]
+        fresh = [slot for slot, sequence in enumerate(self.running) if sequence.start != starts[slot]]
+        windows = [sequence.ids[start:] for sequence, start in zip(self.running, starts, strict=True)]
+        began = time.perf_counter()
+        logits_BV = self.slots.feed(windows, fresh)
+        self.decoder_seconds += time.perf_counter() - began
+        for sequence, start in zip(self.running, starts, strict=True):
+            sequence.start = start
+        ids_B = self._draw(logits_BV)
+        self._add(ids_B[None])
+        return ids_B, logits_BV
+
+    def steps(self, count: int) -> Iterator[Ints]:
+        """Yield the next token of every sequence, of shape (B,), `count` times; all must be drawn alike.
+
+        A `ChunkDecoder` makes several at a time, so that they come in bursts.
+        """
+        while count:
+            ids_NB = self._chunk(count)
+            yield from ids_NB
+            count -= len(ids_NB)
+
+    def _chunk(self, most: int) -> Ints:
+        """Return the next tokens, (N, B): one, or as many as the decoder makes at once and the windows hold."""
+        room = min(self.slots.context - len(sequence.ids) + sequence.start for sequence in self.running) + 1
+        chunk = self.slots.chunk if isinstance(self.slots, DecoderSlots) else 1
+        if chunk == 1 or room < 1 or any(sequence.start < 0 for sequence in self.running):
+            return self.turn()[0][None]
+        assert isinstance(self.slots, DecoderSlots)
+        count = min(chunk, most, room)
+        uniform_NB = np.stack([sequence.rng.random(count) for sequence in self.running], axis=1)
+        last_B = np.array([sequence.ids[-1] for sequence in self.running], dtype=np.int64)
+        seen_BV = np.stack([sequence.seen_V for sequence in self.running])
+        began = time.perf_counter()
+        ids_NB = self.slots.decode(last_B, uniform_NB, self.running[0].sampling, self._allowed_V, seen_BV)
+        self.decoder_seconds += time.perf_counter() - began
+        self._add(ids_NB)
+        return ids_NB
+
+    def _add(self, ids_NB: Ints) -> None:
+        for sequence, ids_N in zip(self.running, ids_NB.T.tolist(), strict=True):
+            for token in ids_N:
+                sequence.add(token)
+
+    def _draw(self, logits_BV: Logits) -> Ints:
+        """Return the next token of every sequence; those that are drawn alike are drawn together."""
+        alike: dict[Sampling, list[int]] = {}
+        for slot, sequence in enumerate(self.running):
+            alike.setdefault(sequence.sampling, []).append(slot)
+        ids_B = np.empty(len(self.running), dtype=np.int64)
+        for sampling, slots in alike.items():
+            sequences = [self.running[slot] for slot in slots]
+            allowed_BV = np.stack([self.running[slot].allowed(logits_BV[slot]) for slot in slots])
+            uniform_B = np.array([sequence.rng.random() for sequence in sequences])
+            penalty = sampling.repetition_penalty != 1
+            seen_BV = np.stack([sequence.seen_V for sequence in sequences]) if penalty else None
+            ids_B[slots] = choose(allowed_BV, sampling, uniform_B, self._allowed_V if self._banned else None, seen_BV)
+        return ids_B
+
+
+def together(
+    decoder: Decoder,
+    prompts: Sequence[Sequence[int]],
+    sampling: Sampling,
+    rngs: Sequence[np.random.Generator],
+    banned_ids: Sequence[int] = (),
+    first_allowed_BV: Mask | None = None,
+) -> Batch:
+    """Return the batch of prompts that arrive together, each with its random numbers (see `sample_rng`).
+
+    The first token of each is one of those that `first_allowed_BV` marks. `ValueError` for a prompt without a token.
+    """
+    batch = Batch(DecoderSlots(decoder, len(prompts)), banned_ids)
+    for number, (prompt, rng) in enumerate(zip(prompts, rngs, strict=True)):
+        first_allowed_V = None if first_allowed_BV is None else first_allowed_BV[number]
+        batch.join(TokenSequence(prompt, decoder.vocab_size, sampling, rng, first_allowed_V))
+    return batch
+
+
 def generate(
     decoder: Decoder,
     prompts: Sequence[Sequence[int]],
@@ -84,62 +292,5 @@ def generate(
     banned_ids: Sequence[int] = (),
     first_allowed_BV: Mask | None = None,
 ) -> Iterator[Ints]:
-    """Yield the next token of every row, of shape (B,), `max_new_tokens` times; tokens in `banned_ids` never come.
-
-    Each prompt holds at least one token, and `rngs` has one generator per prompt (see `sample_rng`). The first token
-    of each row is one of those that `first_allowed_BV` marks. A `ChunkDecoder` makes up to `chunk` tokens at a time,
-    so they come in bursts.
-    """
-    if not all(prompts):
-        raise ValueError("every prompt needs at least one token")
-    rows = [list(prompt) for prompt in prompts]
-    seen_BV = np.zeros((len(rows), decoder.vocab_size), dtype=bool)
-    for row, seen_V in zip(rows, seen_BV, strict=True):
-        seen_V[row] = True
-    allowed_V = np.ones(decoder.vocab_size, dtype=bool)
-    allowed_V[list(banned_ids)] = False
-
-    def draw(logits_B1V: Logits, first_allowed_BV: Mask | None = None) -> Ints:
-        logits_BV = logits_B1V[:, -1]
-        if first_allowed_BV is not None:
-            logits_BV = np.where(first_allowed_BV, logits_BV, -np.inf)
-        uniform_B = np.array([rng.random() for rng in rngs])
-        return choose(logits_BV, sampling, uniform_B, allowed_V if banned_ids else None, seen_BV)[None]
-
-    def added(ids_NB: Ints) -> Iterator[Ints]:
-        for ids_B in ids_NB:
-            for b, token in enumerate(ids_B.tolist()):
-                rows[b].append(token)
-                seen_BV[b, token] = True
-            yield ids_B
-
-    chunks = decoder if isinstance(decoder, ChunkDecoder) else None
-    made = 0
-    while made < max_new_tokens:
-        starts = [window_start(len(row), decoder.context) for row in rows]
-        end = made + _steps_in_window(rows, starts, decoder.context, max_new_tokens - made)
-        ids_BT, pad_B = left_pad([row[start:] for row, start in zip(rows, starts, strict=True)])
-        logits_B1V, cache = decoder(ids_BT, decoder.empty_cache(pad_B), last=True)
-        ids_NB = draw(logits_B1V, first_allowed_BV if made == 0 else None)
-        yield from added(ids_NB)
-        made += 1
-        while made < end:
-            if chunks:
-                count = min(chunks.chunk, end - made)
-                uniform_NB = np.stack([rng.random(count) for rng in rngs], axis=1)
-                ids_NB, cache = chunks.decode(ids_NB[-1], cache, uniform_NB, sampling, allowed_V, seen_BV)
-            else:
-                logits_B1V, cache = decoder(ids_NB[-1][:, None], cache, last=True)
-                ids_NB = draw(logits_B1V)
-            yield from added(ids_NB)
-            made += len(ids_NB)
-
-
-def _steps_in_window(rows: Sequence[Sequence[int]], starts: Sequence[int], context: int, most: int) -> int:
-    """Return how many tokens every row takes, at most `most`, before the start of any row's window moves."""
-    count = 1
-    while count < most and all(
-        window_start(len(row) + count, context) == start for row, start in zip(rows, starts, strict=True)
-    ):
-        count += 1
-    return count
+    """Yield the next token of every prompt, of shape (B,), `max_new_tokens` times: see `together`."""
+    return together(decoder, prompts, sampling, rngs, banned_ids, first_allowed_BV).steps(max_new_tokens)

@@ -1,21 +1,10 @@
-"""Sampling and the one generation loop, over anything that maps token ids to logits. Numpy only.
+"""Which token comes next: logits and one uniform number per sequence give an id. Numpy only.
 
-A `Decoder` keeps no hidden state: the cache goes in and comes out. The torch networks (`torch_decoder`) and the ONNX
-Runtime session (`onnx_decoder`) are decoders, so samples during training, the parity gate, the command line and the
-benchmark all run this loop.
-
-Two laws hold, and are tested. A row's tokens depend on its own prompt, seed and sample number only, never on the rows
-beside it. And decoding with the cache gives what recomputing the whole window at every step gives.
-
-Past the context: a row of n tokens is seen through a window that starts at a place which is a pure function of n
-(`window_start`). While no row's start moves, each step feeds one token to the cache; when any does, the whole batch is
-read again, each row from its own start. As starts move by half a context, that costs a few per cent.
-
-Left out on purpose: text (see `generation`), beam search.
+Left out on purpose: beam search.
 Sources: top-p is Holtzman et al. 2020 (arXiv:1904.09751), top-k Fan et al. 2018 (arXiv:1805.04833), the repetition
 penalty Keskar et al. 2019 (arXiv:1909.05858, section 4.1).
 
-Shape suffixes: B batch, T new tokens, N steps, V vocabulary.
+Shape suffixes: B sequences, V vocabulary.
 """
 
 import math
@@ -32,7 +21,11 @@ COLDEST = 1e-200  # temperatures below would overflow; at it all but the likelie
 
 
 class InvalidSetting(UserError):
-    """A setting that makes no sense: `field`, as Python names it, and the reason, which goes on from the name."""
+    """A setting of generation that makes no sense: its `field` as in Python, and the `reason` why not.
+
+    >>> str(InvalidSetting("top_k", "must be 0 or above, not -1"))
+    'top_k must be 0 or above, not -1'
+    """
 
     def __init__(self, field: str, reason: str) -> None:
         super().__init__(f"{field} {reason}")
@@ -45,7 +38,7 @@ class Sampling:
     """How the next token is drawn; `InvalidSetting` for a value that makes no sense.
 
     `temperature` 0 takes the likeliest token. `top_k` 0 and `top_p` 1 leave all tokens in the draw; with both, the
-    nucleus is cut from the k likeliest. Above 1, `repetition_penalty` makes the tokens of the row so far less likely.
+    nucleus is cut from the k likeliest. Above 1, `repetition_penalty` makes the tokens of the text so far less likely.
     """
 
     temperature: float
@@ -65,16 +58,16 @@ class Sampling:
 
 
 def sample_rng(seed: int, sample: int) -> np.random.Generator:
-    """Return the stream of uniform numbers of one row: the same for the same seed and sample number, anywhere."""
+    """Return the stream of uniform numbers of one sequence: the same for the same seed and sample number, anywhere."""
     return np.random.default_rng([seed, sample])
 
 
 def choose(
     logits_BV: Logits, sampling: Sampling, uniform_B: Floats, allowed_V: Mask | None = None, seen_BV: Mask | None = None
 ) -> Ints:
-    """Return one token per row, by inverting the cumulative distribution at one uniform number per row.
+    """Return one token per sequence, by inverting the cumulative distribution at one uniform number for each.
 
-    Only tokens of `allowed_V` (default: all) are taken; those of `seen_BV` pay the repetition penalty. The
+    Only tokens of `allowed_V` (default: all) are taken; the repetition penalty applies to those of `seen_BV`. The
     distribution is accumulated in the order of the ids, in float64, so that rounding in the logits moves the
     thresholds by as little as itself and never reorders tokens. Equally likely tokens: the lower id comes first.
 

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from gptmodel.arrays import Ids, Ints, Logits
-from gptmodel.decoding.engine import Decoder, generate, left_pad, window_start
+from gptmodel.decoding import scoring
+from gptmodel.decoding.engine import Decoder, generate, window_start
 from gptmodel.decoding.sampling import Sampling, sample_rng
 from gptmodel.errors import UserError
 
@@ -52,8 +53,7 @@ class Cost:
 def check(reference: Decoder, candidate: Decoder, ids: Ids, window: int, tolerance: float) -> Parity:
     """Compare two decoders on windows of a text's token ids and return the figures; `window` is the training context.
 
-    `reference` must accept None as the cache: the forward that training uses. `UserError` names the first check whose
-    largest difference is above `tolerance`.
+    `UserError` names the first check whose largest difference is above `tolerance`.
     """
     windows = _windows(ids, min(window, len(ids)))
     whole = _whole(reference, candidate, windows)
@@ -68,18 +68,13 @@ def check(reference: Decoder, candidate: Decoder, ids: Ids, window: int, toleran
 
 
 def cost(candidate: Decoder, ids: Ids, window: int, torch_nats: float, limit: float) -> Cost:
-    """Return what `candidate` pays for a text cut into windows, as `evaluation.total_nats`, which gave `torch_nats`.
+    """Return what a text cut into windows costs `candidate`, as `loss.total_nats`, which gave `torch_nats`.
 
     `UserError` where that is more than `limit` (a share of it) above torch's.
     """
     nats = math.log(candidate.vocab_size)  # the first token: nothing precedes it
-    whole = (len(ids) - 1) // window
-    rows = max(1, LOGITS_PER_BATCH // (window * candidate.vocab_size))
-    for first in range(0, whole, rows):
-        last = min(first + rows, whole)
-        nats += _nats(candidate, ids[first * window : last * window + 1], window)
-    if rest := (len(ids) - 1) % window:
-        nats += _nats(candidate, ids[whole * window :], rest)
+    for nats_BT in scoring.window_nats(candidate, ids, window):
+        nats += float(nats_BT.sum(dtype=np.float64))
     change = nats / torch_nats - 1
     if not change <= limit:  # NaN does not pass
         raise UserError(
@@ -87,17 +82,6 @@ def cost(candidate: Decoder, ids: Ids, window: int, torch_nats: float, limit: fl
             " written: raise it in params.yaml (export), or train a model that bears fewer bits"
         )
     return Cost(limit, len(ids), torch_nats, nats, change)
-
-
-def _nats(decoder: Decoder, ids: Ids, window: int) -> float:
-    """Return the cost of windows that follow each other, all of one length, and of the token after the last."""
-    tokens = ids.astype(np.int64)
-    ids_BT, next_BT = tokens[:-1].reshape(-1, window), tokens[1:].reshape(-1, window)
-    logits_BTV, _ = decoder(ids_BT, decoder.empty_cache(np.zeros(len(ids_BT), dtype=np.int64)))
-    top_BT1 = logits_BTV.max(axis=-1, keepdims=True)
-    log_mass_BT = np.log(np.exp(logits_BTV - top_BT1).sum(axis=-1)) + top_BT1[..., 0]
-    taken_BT = np.take_along_axis(logits_BTV, next_BT[..., None], axis=-1)[..., 0]
-    return float((log_mass_BT - taken_BT).sum(dtype=np.float64))
 
 
 def _windows(ids: Ids, length: int) -> Ints:
@@ -108,43 +92,37 @@ def _windows(ids: Ids, length: int) -> Ints:
 def _whole(reference: Decoder, candidate: Decoder, windows_NT: Ints) -> float:
     """Each window at once, without padding."""
     largest = 0.0
-    rows = max(1, LOGITS_PER_BATCH // (windows_NT.shape[1] * reference.vocab_size))
-    for first in range(0, len(windows_NT), rows):
-        ids_BT = windows_NT[first : first + rows]
-        expected, _ = reference(ids_BT, None)
-        given, _ = candidate(ids_BT, candidate.empty_cache(np.zeros(len(ids_BT), dtype=np.int64)))
-        largest = _larger(largest, expected, given)
+    count = max(1, LOGITS_PER_BATCH // (windows_NT.shape[1] * reference.vocab_size))
+    for first in range(0, len(windows_NT), count):
+        rows = windows_NT[first : first + count].tolist()
+        largest = _larger(largest, reference.logits(rows), candidate.logits(rows))
     return largest
 
 
 def _ragged(reference: Decoder, candidate: Decoder, window_T: Ints) -> float:
-    """Rows of different lengths padded on the left, then the rest of the window token by token."""
+    """Rows of different lengths, then the rest of the window token by token."""
     length = len(window_T)
     prompt = max(1, length - 8)
-    ids_BT, pad_B = left_pad([window_T[:size].tolist() for size in sorted({1, prompt // 3 + 1, prompt})])
-    caches = reference.empty_cache(pad_B), candidate.empty_cache(pad_B)
-    real_BT = np.arange(ids_BT.shape[1]) >= pad_B[:, None]
-    largest = 0.0
-    for place in range(prompt, length + 1):
-        (expected, first), (given, second) = reference(ids_BT, caches[0]), candidate(ids_BT, caches[1])
-        caches = first, second
-        largest = _larger(largest, expected[real_BT], given[real_BT])
-        if place < length:
-            ids_BT = np.full((len(pad_B), 1), window_T[place])
-            real_BT = np.ones_like(ids_BT, dtype=bool)
-    return largest
+    rows = [window_T[:size].tolist() for size in sorted({1, prompt // 3 + 1, prompt})]
+    largest = _larger(0.0, reference.logits(rows), candidate.logits(rows))
+    return float(np.maximum(largest, _stepped(reference, candidate, rows, window_T[prompt:])))
 
 
 def _stepwise(reference: Decoder, candidate: Decoder, window_T: Ints) -> float:
     """One window fed token by token through the cache."""
-    pad_B = np.zeros(1, dtype=np.int64)
-    caches = reference.empty_cache(pad_B), candidate.empty_cache(pad_B)
-    largest = 0.0
-    for token in window_T:
-        ids_BT = np.array([[token]])
-        (expected, first), (given, second) = reference(ids_BT, caches[0]), candidate(ids_BT, caches[1])
-        caches = first, second
-        largest = _larger(largest, expected, given)
+    return _stepped(reference, candidate, [window_T[:1].tolist()], window_T[1:])
+
+
+def _stepped(reference: Decoder, candidate: Decoder, rows: list[list[int]], rest_T: Ints) -> float:
+    """Rows as a prompt, then the same tokens for each of them."""
+    expected, reference_cache = reference.prefill(rows)
+    given, candidate_cache = candidate.prefill(rows)
+    largest = _larger(0.0, [expected], [given])
+    for token in rest_T:
+        ids_B = np.full(len(rows), token)
+        expected, reference_cache = reference.step(ids_B, reference_cache)
+        given, candidate_cache = candidate.step(ids_B, candidate_cache)
+        largest = _larger(largest, [expected], [given])
     return largest
 
 
@@ -154,9 +132,8 @@ def _greedy(reference: Decoder, candidate: Decoder, prompt: list[int], count: in
     for place, (expected, given) in enumerate(zip(*texts, strict=True)):
         if expected != given:
             seen = prompt + texts[0][:place]
-            ids_BT, pad_B = left_pad([seen[window_start(len(seen), reference.context) :]])
-            logits_BTV, _ = reference(ids_BT, reference.empty_cache(pad_B))
-            margin = float(logits_BTV[0, -1, expected] - logits_BTV[0, -1, given])
+            logits_1V, _ = reference.prefill([seen[window_start(len(seen), reference.context) :]])
+            margin = float(logits_1V[0, expected] - logits_1V[0, given])
             _pass(f"the greedy text (token {place + 1})", margin, 2 * tolerance)
             return place
     return count
@@ -166,9 +143,10 @@ def _continue(decoder: Decoder, prompt: Sequence[int], count: int) -> list[int]:
     return [int(ids_B[0]) for ids_B in generate(decoder, [prompt], count, GREEDY, [sample_rng(0, 0)])]
 
 
-def _larger(largest: float, expected: Logits, given: Logits) -> float:
-    difference = float(np.abs(expected - given).max())
-    return difference if np.isnan(difference) else max(largest, difference)
+def _larger(largest: float, expected: Sequence[Logits], given: Sequence[Logits]) -> float:
+    """Return the largest difference so far; NaN once there is one."""
+    differences = [float(np.abs(wanted - found).max()) for wanted, found in zip(expected, given, strict=True)]
+    return float(np.max([largest, *differences]))
 
 
 def _pass(check: str, difference: float, tolerance: float) -> None:

@@ -1,50 +1,30 @@
 """The folder a user ships: ONNX graphs, tokenizer.json and bundle.json, complete by itself.
 
-The graphs compute the same model in several ways (see `variants`); loading takes the best for the device. bundle.json
-says what the model is, what it was trained on and how good it is, how close each graph is to torch, and holds the size
-and SHA-256 of the other files. On load the sizes of all and the hashes of those in use are checked, so that a truncated
-copy or a mixed-up folder is one line, not a wrong text.
-
-Left out on purpose: how a bundle comes to be (`export`); this module needs no torch, onnx or pydantic.
+The graphs compute the same model in several ways (see `graphs`); loading takes the best for the device. bundle.json
+(`results.bundle.BundleInfo`) says what the model is and holds the size and SHA-256 of the other files. On load the
+sizes of all and the hashes of those in use are checked, so that a truncated copy or a mixed-up folder is one line, not
+a wrong text.
 """
 
 import json
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_origin
+from typing import Any
 
 from gptmodel import files
 from gptmodel.data.tokenizer import Tokenizer
 from gptmodel.decoding.engine import Decoder
 from gptmodel.errors import UserError
+from gptmodel.results.bundle import FORMAT, FORMAT_VERSION, BundleInfo, FileEntry
 from gptmodel.runtime import graphs
-from gptmodel.runtime.device_decoder import DeviceDecoder
-from gptmodel.runtime.fast_decoder import FastDecoder
-from gptmodel.runtime.portable_decoder import OnnxDecoder
-from gptmodel.runtime.session import CudaNotLoaded, Device, Place
+from gptmodel.runtime.graphs import GRAPHS, GraphSpec
+from gptmodel.runtime.session import ChosenDevice, CudaNotLoaded, Device
+from gptmodel.strict import parse
 
-FORMAT, FORMAT_VERSION = "gptmodel-bundle", 3
-MODEL, TOKENIZER, INFO = graphs.GRAPHS["portable"].file, "tokenizer.json", "bundle.json"
-ASK = "export it again (dvc repro) or copy the whole folder again"
-
-
-@dataclass(frozen=True)
-class Info:
-    """bundle.json, less the sizes and hashes of the files beside it."""
-
-    variant: str
-    level: str  # char, word or bpe
-    context: int  # tokens the model looks back on (1 for a bigram)
-    vocab_size: int
-    network: Mapping[str, Any]  # kind and sizes, as in params.yaml
-    parameters: int
-    corpus: Mapping[str, Any]  # name, title, author, licence, language
-    metrics: Mapping[str, Any]  # of the evaluate stage
-    graphs: Mapping[str, Any]  # name of a graph -> how close it is to torch: `parity.Parity` or `parity.Cost`
-    versions: Mapping[str, str]  # of gptmodel, torch, onnx and onnxruntime at export
-    best_step: int
-    fingerprint: str
+TOKENIZER = "tokenizer.json"
+INFO = "bundle.json"
+REMEDY = "export it again (dvc repro) or copy the whole folder again"
 
 
 @dataclass(frozen=True)
@@ -52,10 +32,10 @@ class Bundle:
     """A loaded bundle: what continues text."""
 
     path: Path
-    info: Info
+    info: BundleInfo
     tokenizer: Tokenizer
     graph: str  # name of the graph that runs
-    place: Place
+    device: ChosenDevice
     threads: int
     decoder: Decoder
 
@@ -63,102 +43,99 @@ class Bundle:
     def load(cls, path: Path, device: Device = "auto", threads: int = 1, graph: str | None = None) -> "Bundle":
         """Check and open a bundle; `UserError` names the file that is missing, altered or of another kind.
 
-        `graph` names the graph to run; default: the fastest that the bundle has for the device.
+        `path` is its folder, or models/NAME, which holds it. `graph` names the graph to run; default: the fastest that
+        the bundle has for the device.
         """
-        info = read_info(path)
-        name, place = graphs.choose(device, info.graphs, graph)
-        check(path, [TOKENIZER, *graphs.files(name)])
-        tokenizer = Tokenizer.load(path / TOKENIZER)
+        folder = find(path)
+        info = read_info(folder)
+        spec, chosen = graphs.choose(device, info.graphs, graph)
         try:
-            decoder = open_graph(path, name, info.context, place, threads)
+            return cls._open(folder, info, spec, chosen, threads)
         except CudaNotLoaded:
             if device != "auto":
                 raise
-            return cls.load(path, "cpu", threads, graph)
-        sizes = {TOKENIZER: tokenizer.vocab_size, graphs.GRAPHS[name].file: decoder.vocab_size}
-        for part, size in sizes.items():
+        spec, chosen = graphs.choose("cpu", info.graphs, graph)
+        return cls._open(folder, info, spec, chosen, threads)
+
+    @classmethod
+    def _open(cls, folder: Path, info: BundleInfo, spec: GraphSpec, device: ChosenDevice, threads: int) -> "Bundle":
+        check(folder, info, [TOKENIZER, *spec.files])
+        tokenizer = Tokenizer.load(folder / TOKENIZER)
+        decoder = spec.open(folder, info.context, device, threads)
+        sizes = {TOKENIZER: tokenizer.vocab_size, spec.file: decoder.vocab_size}
+        for name, size in sizes.items():
             if size != info.vocab_size:
-                raise UserError(f"{path / part} has {size} tokens, {INFO} says {info.vocab_size}: {ASK}")
-        return cls(path, info, tokenizer, name, place, threads, decoder)
+                raise UserError(f"{folder / name} has {size} tokens, {INFO} says {info.vocab_size}: {REMEDY}")
+        return cls(folder, info, tokenizer, spec.name, device, threads, decoder)
 
 
-def open_graph(path: Path, name: str, context: int, place: Place, threads: int) -> Decoder:
-    """Return the decoder of one graph of the bundle at `path`."""
-    file = path / graphs.GRAPHS[name].file
-    if name == "portable":
-        return OnnxDecoder(file, context, place, threads)
-    if name == "fp16":
-        return DeviceDecoder(file, path / graphs.SAMPLER, place, threads)
-    return FastDecoder(file, place, threads)
+def find(path: Path) -> Path:
+    """Return the folder of the bundle that `path` names: itself, or `path`/bundle where that holds one."""
+    inside = path / "bundle"
+    return inside if (inside / INFO).is_file() and not (path / INFO).exists() else path
 
 
-def write_info(folder: Path, info: Info) -> None:
-    """Write bundle.json, with the sizes and hashes of the files that are in the folder."""
-    entries = {
-        path.relative_to(folder).as_posix(): {"bytes": path.stat().st_size, "sha256": files.sha256(path)}
-        for path in sorted(folder.rglob("*"))
-        if path.is_file()
-    }
-    head = {"format": FORMAT, "format_version": FORMAT_VERSION}
-    files.write_json(folder / INFO, head | asdict(info) | {"files": entries})
-
-
-def read_info(path: Path) -> Info:
+def read_info(path: Path) -> BundleInfo:
     """Return bundle.json after checking it, and that the files that it names are there in full length."""
-    values = _read_json(path)
-    if values.get("format") != FORMAT:
-        raise UserError(f"{path / INFO} does not describe a gptmodel bundle: name a folder written by the export stage")
-    version = values.get("format_version")
-    if version != FORMAT_VERSION:
-        raise UserError(
-            f"{path / INFO} has format_version {version}, this gptmodel reads {FORMAT_VERSION}:"
-            " install the version of gptmodel that wrote it, or export the model again"
-        )
-    for field in fields(Info):
-        kind: Any = get_origin(field.type) or field.type
-        if not isinstance(values.get(field.name), kind):
-            raise UserError(f"{path / INFO}: {field.name} is missing or not of type {kind.__name__}: {ASK}")
-    info = Info(**{field.name: values[field.name] for field in fields(Info)})
-    if "portable" not in info.graphs or not set(info.graphs) <= set(graphs.GRAPHS):
-        raise UserError(f"{path / INFO}: graphs must be some of {', '.join(graphs.GRAPHS)}, with portable: {ASK}")
-    for name in [TOKENIZER, *dict.fromkeys(file for graph in info.graphs for file in graphs.files(graph))]:
-        size, _ = _entry(path, values, name)
-        if not (path / name).is_file():
-            raise UserError(f"{path / name} does not exist: {ASK}")
-        if (path / name).stat().st_size != size:
-            found = (path / name).stat().st_size
-            raise UserError(f"{path / name} has {found:,} bytes instead of {size:,} (a broken copy?): {ASK}")
+    info = _parse(path)
+    if "portable" not in info.graphs or not set(info.graphs) <= set(GRAPHS):
+        raise UserError(f"{path / INFO}: graphs must be some of {', '.join(GRAPHS)}, with portable: {REMEDY}")
+    for name in dict.fromkeys([TOKENIZER, *(file for graph in info.graphs for file in GRAPHS[graph].files)]):
+        size = _entry(path, info, name).bytes
+        found = _existing(path / name).stat().st_size
+        if found != size:
+            raise UserError(f"{path / name} has {found:,} bytes instead of {size:,} (a broken copy?): {REMEDY}")
     return info
 
 
-def check(path: Path, names: Iterable[str] | None = None) -> None:
-    """Check files of a bundle (default: all that bundle.json names) against their SHA-256; `UserError` if unequal."""
-    values = _read_json(path)
-    for name in values["files"] if names is None else names:
-        _, digest = _entry(path, values, name)
-        if not (path / name).is_file():
-            raise UserError(f"{path / name} does not exist: {ASK}")
-        if files.sha256(path / name) != digest:
-            raise UserError(f"{path / name} was altered (its SHA-256 differs from {INFO}): {ASK}")
+def check(path: Path, info: BundleInfo, names: Iterable[str] | None = None) -> None:
+    """Check files of a bundle (default: all that it names) against their SHA-256; `UserError` if one differs."""
+    for name in info.files if names is None else names:
+        if files.sha256(_existing(path / name)) != _entry(path, info, name).sha256:
+            raise UserError(f"{path / name} was altered (its SHA-256 differs from {INFO}): {REMEDY}")
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def list_files(folder: Path) -> dict[str, FileEntry]:
+    """Return size and hash of every file in a folder, for the bundle.json that will be written beside them."""
+    return {
+        path.relative_to(folder).as_posix(): FileEntry(bytes=path.stat().st_size, sha256=files.sha256(path))
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+def _parse(path: Path) -> BundleInfo:
+    """Return bundle.json as it stands there."""
+    file = path / INFO
     if not path.is_dir():
         raise UserError(f"{path} is not a folder: name that of a bundle (models/NAME/bundle), or run `dvc pull`")
     try:
-        values = json.loads((path / INFO).read_text(encoding="utf-8"))
+        values: Any = json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise UserError(f"{path / INFO} does not exist, so {path} is no bundle: name a bundle or {ASK}") from None
+        raise UserError(f"{file} does not exist, so {path} is no bundle: name a bundle or {REMEDY}") from None
     except ValueError as error:  # not UTF-8, or not JSON
-        raise UserError(f"{path / INFO} is damaged ({error}): {ASK}") from None
-    return values if isinstance(values, dict) else {}
+        raise UserError(f"{file} is damaged ({error}): {REMEDY}") from None
+    if not isinstance(values, dict) or values.get("format") != FORMAT:
+        raise UserError(f"{file} does not describe a gptmodel bundle: name a folder written by the export stage")
+    version = values.get("format_version")
+    if version != FORMAT_VERSION:
+        raise UserError(
+            f"{file} has format_version {version}, this gptmodel reads {FORMAT_VERSION}:"
+            " install the version of gptmodel that wrote it, or export the model again"
+        )
+    try:
+        return parse(BundleInfo, values, file)
+    except UserError as error:
+        raise UserError(f"{error}: {REMEDY}") from None
 
 
-def _entry(path: Path, values: dict[str, Any], name: str) -> tuple[int, str]:
-    """Return the size and the hash that bundle.json gives for a file."""
-    entries = values.get("files")
-    match entries.get(name) if isinstance(entries, dict) else None:
-        case {"bytes": int(size), "sha256": str(digest)}:
-            return size, digest
-        case _:
-            raise UserError(f"{path / INFO} has no size and sha256 of {name}: {ASK}")
+def _entry(path: Path, info: BundleInfo, name: str) -> FileEntry:
+    if name not in info.files:
+        raise UserError(f"{path / INFO} has no size and sha256 of {name}: {REMEDY}")
+    return info.files[name]
+
+
+def _existing(file: Path) -> Path:
+    if not file.is_file():
+        raise UserError(f"{file} does not exist: {REMEDY}")
+    return file

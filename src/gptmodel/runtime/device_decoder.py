@@ -1,9 +1,9 @@
 """A fast decoder that also chooses the tokens where the model runs: a chunk of them for one copy to the host.
 
 Model and sampler (`sampler_graph`) run in turn on the same buffers: the sampler writes the token and its place where
-the model's next step reads them. On CUDA both are captured as CUDA graphs, so that a step costs two launches.
+the model's next step reads them. On CUDA both are captured as CUDA graphs, so that a step costs two launches. On a CPU
+it decodes too, but numpy's `sampling.choose` is as fast there.
 
-Left out on purpose: the CPU's own use (measured: there numpy's `decoding.choose` costs no more than the sampler).
 Source: https://onnxruntime.ai/docs/execution-providers/CUDA-ExecutionProvider.html (CUDA graphs; the first run with new
 buffers runs more than once, hence the rehearsal below).
 """
@@ -17,8 +17,9 @@ import numpy as np
 from gptmodel.arrays import Floats, Ints, Mask
 from gptmodel.decoding.sampling import Sampling
 from gptmodel.runtime import session
-from gptmodel.runtime.fast_decoder import Buffer, Buffers, Cache, FastDecoder
-from gptmodel.runtime.session import Place
+from gptmodel.runtime.fast_decoder import Cache, FastDecoder
+from gptmodel.runtime.fast_session import Buffer, Buffers
+from gptmodel.runtime.session import ChosenDevice
 
 CHUNK = 32  # tokens per copy to the host: text comes in bursts of as many
 
@@ -29,28 +30,36 @@ class _Loop:
 
     buffers: Buffers
     inputs: dict[str, Buffer]
-    choose: Any
+    binding: Any
 
 
-class DeviceDecoder(FastDecoder):
-    """A `decoding.ChunkDecoder`: a `FastDecoder` with the sampler's graph beside it."""
+class DeviceDecoder:
+    """A `decoding.engine.ChunkDecoder`: a `FastDecoder` and the sampler's graph beside it."""
 
     chunk = CHUNK
 
-    def __init__(self, model: Path | bytes, sampler: Path | bytes, place: Place = "cpu", threads: int = 1) -> None:
-        super().__init__(model, place, threads)
-        capture = {"enable_cuda_graph": "1"} if place == "cuda" else {}
-        self._sampler = session.open_session(sampler, place, threads, **capture)
+    def __init__(
+        self, model: Path | bytes, sampler: Path | bytes, device: ChosenDevice = "cpu", threads: int = 1
+    ) -> None:
+        self._fast = FastDecoder(model, device, threads)
+        capture = {"enable_cuda_graph": "1"} if device == "cuda" else {}
+        self._sampler = session.open_session(sampler, device, threads, **capture)
         self._loop: _Loop | None = None
+        self.context = self._fast.context
+        self.vocab_size = self._fast.vocab_size
+        self.prefill = self._fast.prefill
+        self.step = self._fast.step
+        self.logits = self._fast.logits
 
     def decode(
         self, ids_B: Ints, cache: Cache, uniform_NB: Floats, sampling: Sampling, allowed_V: Mask, seen_BV: Mask
     ) -> tuple[Ints, Cache]:
         """Feed the last tokens; return the next N of every row, (N, B), and the cache with all of them but the last.
 
-        N is at most `chunk`; the prompt must have been read. `ValueError` as `FastDecoder`.
+        N is at most `chunk`; the prompt must have been read. `ValueError` as `FastDecoder.step`.
         """
-        buffers, count = self._owned(cache), len(uniform_NB)
+        buffers = self._fast.owned(cache)
+        count = len(uniform_NB)
         state: dict[str, Any] = {
             "uniform": np.pad(uniform_NB, ((0, CHUNK - count), (0, 0))),
             "step": 0,
@@ -67,42 +76,42 @@ class DeviceDecoder(FastDecoder):
             self._run(loop, ids_B, cache, state, 1)  # a rehearsal: the run below writes over all that it leaves
         self._run(loop, ids_B, cache, state, count)
         ids_NB: Ints = loop.inputs["tokens"].read()[:count]
-        return ids_NB, self._give(buffers, cache.pad_B, cache.length_B + count)
+        return ids_NB, self._fast.give(cache.length_B + count)
 
     def _run(self, loop: _Loop, ids_B: Ints, cache: Cache, state: dict[str, Any], count: int) -> None:
         """Write the state and let model and sampler take `count` steps."""
-        self._place(loop.buffers, ids_B[:, None], cache.length_B)
+        self._fast.session.place(loop.buffers, ids_B, cache.length_B)
         for name, value in state.items():
             loop.inputs[name].write(value)
         for _ in range(count):
-            self._session.run_with_iobinding(loop.buffers.step)
-            self._sampler.run_with_iobinding(loop.choose)
+            self._fast.session.step(loop.buffers)
+            self._sampler.run_with_iobinding(loop.binding)
 
     def _bind(self, buffers: Buffers) -> _Loop:
-        size, vocabulary = buffers.size, self.vocab_size
+        fast = self._fast.session
         values = {
-            "uniform": np.zeros((CHUNK, size)),
+            "uniform": np.zeros((CHUNK, buffers.size)),
             "step": np.zeros(1, np.int64),
             **{name: np.zeros(()) for name in ("temperature", "top_p", "repetition_penalty")},
             "top_k": np.zeros((), np.int64),
-            "allowed": np.zeros(vocabulary, bool),
-            "seen": np.zeros((size, vocabulary), bool),
-            "tokens": np.zeros((CHUNK, size), np.int64),
+            "allowed": np.zeros(self.vocab_size, bool),
+            "seen": np.zeros((buffers.size, self.vocab_size), bool),
+            "tokens": np.zeros((CHUNK, buffers.size), np.int64),
         }
-        inputs = {name: Buffer(self._ort, value, self.place) for name, value in values.items()}
+        inputs = {name: Buffer(fast.ort, value, fast.device) for name, value in values.items()}
         model = buffers.inputs
         outputs = {
             "next_ids": model["input_ids"],
             "next_last_place": model["last_place"],
             **{f"next_{name}": inputs[name] for name in ("step", "seen", "tokens")},
         }
-        if self._learned_positions:
+        if fast.learned_positions:
             outputs["next_position_ids"] = model["position_ids"]
         binding = self._sampler.io_binding()
         for name, buffer in {**inputs, "logits": buffers.logits, "last_place": model["last_place"]}.items():
             binding.bind_ortvalue_input(name, buffer.tensor)
         for name, buffer in outputs.items():
             binding.bind_ortvalue_output(name, buffer.tensor)
-        if not self._learned_positions:
-            binding.bind_output("next_position_ids", self.place)
+        if not fast.learned_positions:
+            binding.bind_output("next_position_ids", fast.device)
         return _Loop(buffers, inputs, binding)

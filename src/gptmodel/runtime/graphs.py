@@ -1,4 +1,4 @@
-"""The graphs of a bundle: what each is called, where it runs, and which is the best for a device.
+"""The graphs of a bundle: what each is called, where it runs, how it is judged, and what decodes with it.
 
 portable  model.onnx  standard operators, fp32, growing cache: any ONNX runtime
 fp32      fp32.onnx   ONNX Runtime's fused operators over a cache of fixed size
@@ -6,51 +6,81 @@ int8      int8.onnx   the same with weights, keys and values in 8 bits
 fp16      fp16.onnx   the same in half precision; tokens are chosen on the device (sampler.onnx)
 """
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
 
+from gptmodel.decoding.engine import Decoder
 from gptmodel.errors import UserError
-from gptmodel.runtime.session import Device, Place, pick
+from gptmodel.runtime.device_decoder import DeviceDecoder
+from gptmodel.runtime.fast_decoder import FastDecoder
+from gptmodel.runtime.portable_decoder import OnnxDecoder
+from gptmodel.runtime.session import ChosenDevice, Device, pick
 
 SAMPLER = "sampler.onnx"
 
+Precision = Literal["fp32", "int8", "fp16"]
+Opener = Callable[["GraphSpec", Path, int, ChosenDevice, int], Decoder]  # the folder, context, device, threads
+
 
 @dataclass(frozen=True)
-class Graph:
-    """One ONNX file of a bundle."""
+class GraphSpec:
+    """One graph of a bundle."""
 
+    name: str
     file: str
-    places: tuple[Place, ...]
+    devices: tuple[ChosenDevice, ...]  # where it runs best, or at all
+    precision: Precision
+    gate: Literal["parity", "cost"]  # how export judges it: by its logits, or by what it costs a text
+    opener: Opener
+    companions: tuple[str, ...] = ()  # files that it needs beside its own
+    every_network: bool = False  # or only a GPT
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """All files that it needs."""
+        return (self.file, *self.companions)
+
+    def open(self, folder: Path, context: int, device: ChosenDevice, threads: int) -> Decoder:
+        """Return its decoder; `UserError` as `session.open_session`."""
+        return self.opener(self, folder, context, device, threads)
 
 
-GRAPHS = {
-    "portable": Graph("model.onnx", ("cpu", "cuda")),
-    "fp32": Graph("fp32.onnx", ("cpu",)),
-    "int8": Graph("int8.onnx", ("cpu",)),
-    "fp16": Graph("fp16.onnx", ("cuda",)),
-}
-FASTEST_FIRST: dict[Place, tuple[str, ...]] = {"cpu": ("int8", "fp32", "portable"), "cuda": ("fp16", "portable")}
+def _portable(spec: GraphSpec, folder: Path, context: int, device: ChosenDevice, threads: int) -> Decoder:
+    return OnnxDecoder(folder / spec.file, context, device, threads)
 
 
-def files(name: str) -> list[str]:
-    """Return the ONNX files that a graph needs."""
-    return [GRAPHS[name].file, *([SAMPLER] if name == "fp16" else [])]
+def _fast(spec: GraphSpec, folder: Path, context: int, device: ChosenDevice, threads: int) -> Decoder:
+    return FastDecoder(folder / spec.file, device, threads)
 
 
-def choose(device: Device, present: Collection[str], asked: str | None = None) -> tuple[str, Place]:
-    """Return the name of the graph to run and where: the one `asked` for, or the fastest of those `present`.
+def _on_device(spec: GraphSpec, folder: Path, context: int, device: ChosenDevice, threads: int) -> Decoder:
+    return DeviceDecoder(folder / spec.file, folder / SAMPLER, device, threads)
+
+
+_SLOWEST_FIRST = (
+    GraphSpec("portable", "model.onnx", ("cpu", "cuda"), "fp32", "parity", _portable, every_network=True),
+    GraphSpec("fp32", "fp32.onnx", ("cpu",), "fp32", "parity", _fast),
+    GraphSpec("int8", "int8.onnx", ("cpu",), "int8", "cost", _fast),
+    GraphSpec("fp16", "fp16.onnx", ("cuda",), "fp16", "cost", _on_device, (SAMPLER,)),
+)
+GRAPHS = {spec.name: spec for spec in _SLOWEST_FIRST}
+
+
+def choose(device: Device, present: Collection[str], asked: str | None = None) -> tuple[GraphSpec, ChosenDevice]:
+    """Return the graph to run and where: the one `asked` for, or the fastest of those `present`.
 
     `UserError` where the bundle does not have it, or it does not run on the device.
     """
     if asked is None:
-        place = pick(device)
-        return next(name for name in FASTEST_FIRST[place] if name in present), place
+        chosen = pick(device)
+        fastest_first = reversed(_SLOWEST_FIRST)
+        return next(spec for spec in fastest_first if spec.name in present and chosen in spec.devices), chosen
     if asked not in present:
         raise UserError(f"graph {asked}: this bundle has {', '.join(present)}")
-    places = GRAPHS[asked].places
-    if device == "auto" and len(places) == 1:
-        return asked, pick(places[0])
-    place = pick(device)
-    if place not in places:
-        raise UserError(f"graph {asked} does not run on device {place}: leave out --device or --graph")
-    return asked, place
+    devices = GRAPHS[asked].devices
+    chosen = pick(devices[0] if device == "auto" and len(devices) == 1 else device)
+    if chosen not in devices:
+        raise UserError(f"graph {asked} does not run on device {chosen}: leave out --device or --graph")
+    return GRAPHS[asked], chosen

@@ -4,8 +4,7 @@ Devices: `auto` takes CUDA where a driver, a device and the CUDA provider are al
 error where one of them is missing (ONNX Runtime by itself would go on silently on the CPU). Products on CUDA are in
 full fp32 (no TF32), so that the texts agree with the CPU's.
 
-Left out on purpose: other providers.
-Source: https://onnxruntime.ai/docs/api/python and measurements on onnxruntime 1.31.
+Source: https://onnxruntime.ai/docs/api/python.
 """
 
 import contextlib
@@ -18,8 +17,8 @@ from typing import Any, Literal
 
 from gptmodel.errors import UserError
 
-Device = Literal["auto", "cpu", "cuda"]
-Place = Literal["cpu", "cuda"]
+Device = Literal["auto", "cpu", "cuda"]  # as it is asked for
+ChosenDevice = Literal["cpu", "cuda"]  # as it is
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 FATAL_ONLY = 4  # severity of ONNX Runtime's log on standard error
 
@@ -40,8 +39,8 @@ def onnxruntime() -> ModuleType:
     return package
 
 
-def pick(device: Device) -> Place:
-    """Return where `device` means: CUDA or the CPU; `UserError` where CUDA is asked for and not there."""
+def pick(device: Device) -> ChosenDevice:
+    """Return what `device` means here: CUDA or the CPU; `UserError` where CUDA is asked for and not there."""
     if device == "cpu":
         return "cpu"
     missing = ""
@@ -54,7 +53,7 @@ def pick(device: Device) -> Place:
     return "cpu" if missing else "cuda"
 
 
-def open_session(model: Path | bytes, place: Place, threads: int, **cuda: str) -> Any:
+def open_session(model: Path | bytes, device: ChosenDevice, threads: int, **cuda: str) -> Any:
     """Return a session whose operators run on `threads` CPU threads; `cuda` are options of the CUDA provider.
 
     Raises:
@@ -66,10 +65,10 @@ def open_session(model: Path | bytes, place: Place, threads: int, **cuda: str) -
     options = ort.SessionOptions()
     options.log_severity_level = FATAL_ONLY
     options.intra_op_num_threads = threads
-    # Two threads that spin are 1.5 times as fast as two that sleep, on cores of their own; on shared ones half as fast.
+    # Threads that wait for each other do it awake: faster where each has a core of its own.
     options.add_session_config_entry("session.intra_op.allow_spinning", str(int(threads > 1)))
     providers: list[Any] = [CPU]
-    if place == "cuda":
+    if device == "cuda":
         with contextlib.redirect_stdout(sys.stderr):  # where it says which library is missing
             ort.preload_dlls()
         providers = [(CUDA, {"use_tf32": "0", **cuda}), CPU]
@@ -79,7 +78,7 @@ def open_session(model: Path | bytes, place: Place, threads: int, **cuda: str) -
     except _load_errors() as error:
         name = "the model" if isinstance(model, bytes) else str(model)
         raise UserError(f"ONNX Runtime {ort.__version__} cannot load {name}: {error}: export it again") from None
-    if place == "cuda" and session.get_providers()[0] != CUDA:
+    if device == "cuda" and session.get_providers()[0] != CUDA:
         raise CudaNotLoaded(
             "the CUDA or cuDNN libraries cannot be loaded: pip install 'gptmodel[gpu]', or use device cpu"
         )

@@ -6,10 +6,9 @@ from collections.abc import Iterable, Sequence
 from pydantic import ValidationError
 
 from gptmodel.data.tokenizer import Tokenizer
-from gptmodel.decoding.generation import Settings
 from gptmodel.decoding.sampling import InvalidSetting, Sampling
+from gptmodel.decoding.sequence import Choice, Settings, TextSequence
 from gptmodel.serving.limits import Limits
-from gptmodel.serving.scheduler import Choice, Continuation
 from gptmodel.serving.wire import (
     MAX_STOPS,
     UNSUPPORTED,
@@ -75,10 +74,10 @@ def settings(request: CompletionRequest, limits: Limits) -> Settings:
         raise Refused(400, f"{field} {error.reason}", field) from None
 
 
-def sequences(request: CompletionRequest, settings: Settings, tokenizer: Tokenizer) -> list[Continuation]:
+def sequences(request: CompletionRequest, settings: Settings, tokenizer: Tokenizer) -> list[TextSequence]:
     """Return the texts to be decoded: all samples of the first prompt, then of the next."""
     return [
-        Continuation(tokenizer, prompt, settings, sample, request.logprobs)
+        TextSequence(tokenizer, prompt, settings, sample, request.logprobs)
         for prompt in request.prompts
         for sample in range(request.samples)
     ]
@@ -107,7 +106,7 @@ def spelling(tokenizer: Tokenizer, token: int) -> str:
         return "bytes:" + "".join(f"\\x{byte:02x}" for byte in spelled)
 
 
-def usage(request: CompletionRequest, sequences: Sequence[Continuation], completion_tokens: int) -> Usage:
+def usage(request: CompletionRequest, sequences: Sequence[TextSequence], completion_tokens: int) -> Usage:
     """Return how many tokens were read and written."""
     prompt_tokens = sum(sequence.prompt_tokens for sequence in sequences[:: request.samples])
     total_tokens = prompt_tokens + completion_tokens

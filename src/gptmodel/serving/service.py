@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
-from gptmodel.decoding.generation import Settings
+from gptmodel.decoding.sequence import Delta, Settings
 from gptmodel.errors import UserError
 from gptmodel.runtime.bundle import Bundle, read_info
 from gptmodel.runtime.session import Device
@@ -15,7 +15,7 @@ from gptmodel.serving import completions, wire
 from gptmodel.serving.completions import Refused
 from gptmodel.serving.limits import Limits
 from gptmodel.serving.metrics import Metrics
-from gptmodel.serving.scheduler import Batch, Busy, Part, Scheduler, Ticket
+from gptmodel.serving.scheduler import Answer, Busy, Scheduler, TextBatch
 from gptmodel.serving.slots import open_slots
 
 
@@ -39,20 +39,20 @@ class Service:
         if graph is None and device == "cpu" and "fp32" in read_info(path).graphs:
             graph = "fp32"
         bundle = Bundle.load(path, device, threads, graph)
-        batch = Batch(open_slots(bundle, limits.max_concurrent), bundle.tokenizer)
+        batch = TextBatch(open_slots(bundle, limits.max_concurrent), bundle.tokenizer)
         return cls(bundle, limits, Scheduler(batch, limits.max_queue))
 
     @property
     def name(self) -> str:
         """The model's."""
-        return self.bundle.info.variant
+        return self.bundle.info.model
 
     @property
     def summary(self) -> str:
         """What is served, in one line."""
         bundle, limits = self.bundle, self.limits
         return (
-            f"{bundle.path}: {self.name}, {bundle.graph} on {bundle.place},"
+            f"{bundle.path}: {self.name}, {bundle.graph} on {bundle.device},"
             f" {limits.max_concurrent} texts at once, {limits.max_queue} may wait"
         )
 
@@ -68,7 +68,7 @@ class Service:
             vocab_size=info.vocab_size,
             parameters=info.parameters,
             graph=self.bundle.graph,
-            corpus=dict(info.corpus),
+            corpus=info.corpus,
             limits=self.limits,
             defaults=wire.Defaults.within(self.limits),
         )
@@ -78,22 +78,22 @@ class Service:
         settings = completions.settings(request, self.limits)
         try:
             self.scheduler.require(len(request.prompts) * request.samples)  # before the work of encoding
-            ticket = self.scheduler.submit(completions.sequences(request, settings, self.bundle.tokenizer))
+            answer = self.scheduler.submit(completions.sequences(request, settings, self.bundle.tokenizer))
         except Busy as busy:
             raise Refused(429, str(busy), retry_seconds=busy.retry_seconds) from None
         except UserError as error:
             raise Refused(400, str(error), "prompt") from None
-        return Completion(self, request, settings, ticket)
+        return Completion(self, request, settings, answer)
 
 
 class Completion:
     """One request on its way to its answer; leaving its `with` block frees the slots that are still taken."""
 
-    def __init__(self, service: Service, request: wire.CompletionRequest, settings: Settings, ticket: Ticket) -> None:
+    def __init__(self, service: Service, request: wire.CompletionRequest, settings: Settings, answer: Answer) -> None:
         self._service = service
         self._request = request
         self._settings = settings
-        self._ticket = ticket
+        self._answer = answer
         self._id = f"cmpl-{uuid.uuid4().hex}"
         self._created = int(time.time())
         self._tokens = 0
@@ -102,8 +102,8 @@ class Completion:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._service.scheduler.cancel(self._ticket)
-        self._service.metrics.request_seconds.observe(time.monotonic() - self._ticket.arrived)
+        self._service.scheduler.cancel(self._answer)
+        self._service.metrics.request_seconds.observe(time.monotonic() - self._answer.arrived)
 
     async def whole(self) -> wire.CompletionResponse:
         """Return the answer in one piece."""
@@ -124,14 +124,14 @@ class Completion:
         if with_usage:
             yield self._response({}, usage=self._usage())
 
-    async def _deltas(self) -> AsyncIterator[dict[int, Part]]:
+    async def _deltas(self) -> AsyncIterator[dict[int, Delta]]:
         """Yield what has come, by text, until all have ended; what ended them early is raised."""
-        left = len(self._ticket.texts)
+        left = len(self._answer.sequences)
         while left:
-            arrived = [await self._ticket.parts.get()]
-            while not self._ticket.parts.empty():
-                arrived.append(self._ticket.parts.get_nowait())
-            deltas: dict[int, Part] = {}
+            arrived = [await self._answer.deltas.get()]
+            while not self._answer.deltas.empty():
+                arrived.append(self._answer.deltas.get_nowait())
+            deltas: dict[int, Delta] = {}
             for item in arrived:
                 if isinstance(item, Exception):
                     raise item
@@ -139,20 +139,20 @@ class Completion:
                 deltas[index] = deltas[index] + delta if index in deltas else delta
                 left -= delta.finish_reason is not None
             if self._tokens == 0:
-                self._service.metrics.first_token_seconds.observe(time.monotonic() - self._ticket.arrived)
+                self._service.metrics.first_token_seconds.observe(time.monotonic() - self._answer.arrived)
             self._tokens += sum(delta.tokens for delta in deltas.values())
             yield deltas
 
-    def _prompts(self) -> dict[int, Part]:
+    def _prompts(self) -> dict[int, Delta]:
         """Return what comes before each text: its prompt, if it is to be echoed."""
         prompts, samples = self._request.prompts, self._request.samples
-        texts = range(len(self._ticket.texts))
-        return {index: Part(prompts[index // samples] if self._request.echo else "", 0) for index in texts}
+        texts = range(len(self._answer.sequences))
+        return {index: Delta(prompts[index // samples] if self._request.echo else "", 0) for index in texts}
 
     def _usage(self) -> wire.Usage:
-        return completions.usage(self._request, self._ticket.texts, self._tokens)
+        return completions.usage(self._request, self._answer.sequences, self._tokens)
 
-    def _response(self, deltas: dict[int, Part], **usage: wire.Usage | None) -> wire.CompletionResponse:
+    def _response(self, deltas: dict[int, Delta], **usage: wire.Usage | None) -> wire.CompletionResponse:
         """Return an answer or an event; `usage` is in it only if it is given, even as None."""
         return wire.CompletionResponse(
             id=self._id,
@@ -164,7 +164,7 @@ class Completion:
             **usage,
         )
 
-    def _choice(self, index: int, delta: Part) -> wire.CompletionChoice:
+    def _choice(self, index: int, delta: Delta) -> wire.CompletionChoice:
         wanted = self._request.logprobs is not None
         logprobs = completions.logprobs(delta.choices, self._service.bundle.tokenizer) if wanted else None
         return wire.CompletionChoice(index=index, text=delta.text, logprobs=logprobs, finish_reason=delta.finish_reason)

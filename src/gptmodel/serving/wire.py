@@ -13,7 +13,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validat
 from pydantic_core import PydanticCustomError
 
 from gptmodel.decoding import defaults
-from gptmodel.decoding.generation import FinishReason
+from gptmodel.decoding.sequence import FinishReason
+from gptmodel.results.bundle import Origin
 from gptmodel.serving.limits import Limits
 
 MAX_STOPS = 16
@@ -152,7 +153,7 @@ class Model(BaseModel):
     vocab_size: int
     parameters: int
     graph: str = Field(description="portable, fp32, int8 or fp16")
-    corpus: dict[str, Any] = Field(description="the title page of the text that it was trained on")
+    corpus: Origin = Field(description="the title page of the text that it was trained on")
     limits: Limits
     defaults: Defaults
 

@@ -1,0 +1,86 @@
+"""What a prompt becomes before the model sees it.
+
+- It is put into Unicode NFC (é as one character), as cleaning does with the training text.
+- A character that a char-level vocabulary lacks is written as its plain equivalent (’ as ', a no-break space as a
+  space) where the vocabulary has that, else it is left out; `unknown_characters` names what is left out.
+- An empty prompt starts from a line break, or from the first token of a vocabulary without one; it is not shown.
+- At word and bpe level a space belongs to the word after it. So the last space of a prompt is handed to the first
+  generated token, which then must begin with a space; it is not shown twice.
+- Of a long prompt the model sees the end only (`engine.window_start`).
+"""
+
+import unicodedata
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from gptmodel.arrays import Mask
+from gptmodel.data.tokenizer import Tokenizer
+
+EQUIVALENTS = str.maketrans(
+    {
+        "’": "'",
+        "‘": "'",
+        "ʼ": "'",
+        "\u00a0": " ",
+        "\u202f": " ",
+        "\u2009": " ",
+        "\t": " ",
+        "…": "...",
+        "–": "—",
+        "\r": "",
+    }
+)
+
+
+class Start(NamedTuple):
+    """The token ids of a prompt, at least one, and whether the first generated token must begin with its last space."""
+
+    ids: list[int]
+    owes_space: bool
+
+
+def start(tokenizer: Tokenizer, prompt: str) -> Start:
+    """Return what the model reads of a prompt; `UserError` as `tokenizer.encode`."""
+    seen = known_text(tokenizer, prompt)
+    owes_space = tokenizer.level != "char" and len(seen) > 1 and seen.endswith(" ")
+    ids = tokenizer.encode(seen[:-1] if owes_space else seen).tolist()
+    return Start(ids or _empty_prompt(tokenizer), owes_space)
+
+
+def begins_with_space(tokenizer: Tokenizer) -> Mask:
+    """Return which tokens begin with a space, shape (V,)."""
+    return np.array([token.startswith(b" ") for token in tokenizer.token_bytes])
+
+
+def known_text(tokenizer: Tokenizer, prompt: str) -> str:
+    """Return a prompt in NFC, its unknown characters replaced by their plain equivalents or left out."""
+    text = unicodedata.normalize("NFC", prompt)
+    for character in tokenizer.unknown_characters(text):
+        plain = character.translate(EQUIVALENTS)
+        text = text.replace(character, "" if tokenizer.unknown_characters(plain) else plain)
+    return text
+
+
+def unknown_characters(tokenizer: Tokenizer, prompts: Iterable[str]) -> list[str]:
+    """Return the distinct characters that are left out of the prompts: neither they nor an equivalent are known."""
+    unknown = tokenizer.unknown_characters("".join(unicodedata.normalize("NFC", prompt) for prompt in prompts))
+    return [character for character in unknown if tokenizer.unknown_characters(character.translate(EQUIVALENTS))]
+
+
+def notes(tokenizer: Tokenizer, prompts: Sequence[str], context: int) -> Iterator[str]:
+    """Yield what a person should know of the prompts before reading what the model makes of them, a line each."""
+    if left_out := unknown_characters(tokenizer, prompts):
+        yield f"left out of the prompts, as the model has never seen them: {' '.join(map(repr, left_out))}"
+    if "" in prompts:
+        yield "an empty prompt starts from a line break"
+    longest = max(len(tokenizer.encode(known_text(tokenizer, prompt))) for prompt in prompts)
+    if longest > context > 1:
+        yield f"the longest prompt has {longest:,} tokens: the model sees the last {context:,} at most"
+
+
+def _empty_prompt(tokenizer: Tokenizer) -> list[int]:
+    if not tokenizer.unknown_characters("\n"):
+        return [int(token) for token in tokenizer.encode("\n")]
+    return [next(token for token in range(tokenizer.vocab_size) if token != tokenizer.unknown_id)]

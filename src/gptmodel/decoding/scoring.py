@@ -1,0 +1,60 @@
+"""What each token of a text costs a model, for any `Decoder`: the law of `model.loss`, in numpy.
+
+A text is cut into windows that follow each other, each predicted from its own past only; the first token of the text,
+which nothing precedes, costs as much as a uniform choice.
+
+Shape suffixes: B windows, T places, V vocabulary.
+"""
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+
+from gptmodel.arrays import Floats, Ids, Logits
+from gptmodel.data.tokenizer import Tokenizer
+from gptmodel.decoding.engine import Decoder
+
+LOGITS_PER_BATCH = 1 << 22  # 16 MiB of fp32
+
+
+def window_nats(decoder: Decoder, ids: Ids, window: int) -> Iterator[Logits]:
+    """Yield the nats of every token of `ids` but the first, in windows of `window` tokens: (B, T), batch by batch."""
+    whole = (len(ids) - 1) // window
+    rows = max(1, LOGITS_PER_BATCH // (window * decoder.vocab_size))
+    for first in range(0, whole, rows):
+        last = min(first + rows, whole)
+        yield _nats(decoder, ids[first * window : last * window + 1], window)
+    if rest := (len(ids) - 1) % window:
+        yield _nats(decoder, ids[whole * window :], rest)
+
+
+def token_nats(decoder: Decoder, ids: Ids, window: int) -> Floats:
+    """Return the nats of each token of `ids` (at least one), shape (tokens,): see `window_nats`."""
+    first = np.array([math.log(decoder.vocab_size)])  # nothing precedes it
+    return np.concatenate([first, *(nats_BT.ravel() for nats_BT in window_nats(decoder, ids, window))])
+
+
+def _nats(decoder: Decoder, ids: Ids, window: int) -> Logits:
+    tokens = ids.astype(np.int64)
+    next_BT = tokens[1:].reshape(-1, window)
+    logits_BTV = np.stack(decoder.logits(tokens[:-1].reshape(-1, window).tolist()))
+    top_BT1 = logits_BTV.max(axis=-1, keepdims=True)
+    log_mass_BT = np.log(np.exp(logits_BTV - top_BT1).sum(axis=-1)) + top_BT1[..., 0]
+    taken_BT = np.take_along_axis(logits_BTV, next_BT[..., None], axis=-1)[..., 0]
+    nats_BT: Logits = log_mass_BT - taken_BT
+    return nats_BT
+
+
+def spans(tokenizer: Tokenizer, ids: Ids, text: str) -> list[tuple[int, int]]:
+    """Return the first character of each token of a text and the one after its last.
+
+    A token that holds some bytes of a character spans all of it, so that neighbours may overlap.
+    """
+    if tokenizer.level == "char":  # a token is a character, the unknown token too
+        return [(place, place + 1) for place in range(len(text))]
+    utf8 = np.frombuffer(text.encode(), dtype=np.uint8)
+    character = np.cumsum(utf8 & 0xC0 != 0x80) - 1  # of each byte; 10xxxxxx continues one
+    sizes = np.array([len(tokenizer.token_bytes[token]) for token in ids])
+    ends = np.cumsum(sizes)
+    return list(zip(character[ends - sizes].tolist(), (character[ends - 1] + 1).tolist(), strict=True))

@@ -1,0 +1,24 @@
+"""What the system says about this machine."""
+
+import platform
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+CPU_FACTS = Path("/proc/cpuinfo")  # Linux only
+
+
+class Processor(NamedTuple):
+    """The processor's name, and its instruction sets where the system names them."""
+
+    name: str
+    flags: frozenset[str]
+
+
+def processor() -> Processor:
+    """Return what is known of the processor; its name is at least that of the architecture."""
+    if not CPU_FACTS.exists():
+        return Processor(platform.processor() or platform.machine(), frozenset())
+    facts = dict(re.findall(r"^(.*?)\s*:[ \t]*(.*)$", CPU_FACTS.read_text(encoding="utf-8"), re.MULTILINE))
+    flags = facts.get("flags", "") or facts.get("Features", "")  # the name on ARM
+    return Processor(facts.get("model name", platform.machine()), frozenset(flags.split()))
