@@ -17,7 +17,7 @@ from gptmodel.decoding import defaults, generation, prompts, scoring
 from gptmodel.decoding.engine import window_start
 from gptmodel.decoding.generation import Generation
 from gptmodel.decoding.sampling import InvalidSetting, Sampling
-from gptmodel.decoding.sequence import Settings
+from gptmodel.decoding.sequence import Delta, Settings
 from gptmodel.errors import UserError
 from gptmodel.results.bundle import BundleInfo
 from gptmodel.runtime.bundle import Bundle
@@ -170,12 +170,15 @@ class Model:
         """Yield the text that `generate` returns, piece by piece as it becomes certain; same arguments and errors."""
         sampling = Sampling(temperature, top_k, top_p, repetition_penalty)
         settings = _settings(max_new_tokens, sampling, seed, stop)
-        deltas = generation.stream(self.bundle.decoder, self.bundle.tokenizer, [prompt], settings)
-        return (delta.text for _, delta in deltas if delta.text)
+        return (delta.text for _, delta in self.deltas([prompt], settings) if delta.text)
 
     def complete(self, prompts: Sequence[str], settings: Settings, num_samples: int = 1) -> Iterator[Generation]:
         """Yield `num_samples` finished texts of each prompt, in the order of the prompts, decoded in batches."""
         return generation.complete(self.bundle.decoder, self.bundle.tokenizer, prompts, settings, num_samples)
+
+    def deltas(self, prompts: Sequence[str], settings: Settings) -> Iterator[tuple[int, Delta]]:
+        """Yield what each prompt's text grows by, as it comes, with the number of the prompt; all in one batch."""
+        return generation.stream(self.bundle.decoder, self.bundle.tokenizer, prompts, settings)
 
     def notes(self, texts: Sequence[str]) -> list[str]:
         """Return what a person should know of these prompts, a line each: characters that the model does not know.."""

@@ -18,6 +18,7 @@ from tests.support.bundles import TEXT, char_tokenizer, info, random_network, wr
 from tests.support.networks import CONFIGS, CONTEXT
 
 MODEL = GRAPHS["portable"].file
+EXACT = {"fp32", "portable"}
 LETTERS = char_tokenizer()
 
 
@@ -209,4 +210,6 @@ def test_the_fastest_graph_that_is_there_is_taken(monkeypatch, device, expected)
     present = set(GRAPHS)
     for name in expected:
         assert graphs.choose(device, present)[0].name == name
+        exact = graphs.choose(device, present, exact=True)[0]
+        assert (exact.name, exact.gate) == (next(name for name in expected if name in present & EXACT), "parity")
         present.remove(name)

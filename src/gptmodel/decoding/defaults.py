@@ -1,4 +1,4 @@
-"""How text is generated where nobody says otherwise: the command line, HTTP, MLflow, the Python API, the benchmark.
+"""How text is generated where nobody says otherwise: the only place for the command line, HTTP, Python and MLflow.
 
 It imports nothing, so that `gptmodel --help`, which shows these values, is instant.
 """

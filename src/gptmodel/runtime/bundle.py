@@ -40,21 +40,23 @@ class Bundle:
     decoder: Decoder
 
     @classmethod
-    def load(cls, path: Path, device: Device = "auto", threads: int = 1, graph: str | None = None) -> "Bundle":
+    def load(
+        cls, path: Path, device: Device = "auto", threads: int = 1, graph: str | None = None, exact: bool = False
+    ) -> "Bundle":
         """Check and open a bundle; `UserError` names the file that is missing, altered or of another kind.
 
         `path` is its folder, or models/NAME, which holds it. `graph` names the graph to run; default: the fastest that
-        the bundle has for the device.
+        the bundle has for the device; with `exact`, of those with torch's logits (neither int8 nor fp16).
         """
         folder = find(path)
         info = read_info(folder)
-        spec, chosen = graphs.choose(device, info.graphs, graph)
+        spec, chosen = graphs.choose(device, info.graphs, graph, exact)
         try:
             return cls._open(folder, info, spec, chosen, threads)
         except CudaNotLoaded:
             if device != "auto":
                 raise
-        spec, chosen = graphs.choose("cpu", info.graphs, graph)
+        spec, chosen = graphs.choose("cpu", info.graphs, graph, exact)
         return cls._open(folder, info, spec, chosen, threads)
 
     @classmethod

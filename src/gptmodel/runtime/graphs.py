@@ -68,15 +68,18 @@ _SLOWEST_FIRST = (
 GRAPHS = {spec.name: spec for spec in _SLOWEST_FIRST}
 
 
-def choose(device: Device, present: Collection[str], asked: str | None = None) -> tuple[GraphSpec, ChosenDevice]:
+def choose(
+    device: Device, present: Collection[str], asked: str | None = None, exact: bool = False
+) -> tuple[GraphSpec, ChosenDevice]:
     """Return the graph to run and where: the one `asked` for, or the fastest of those `present`.
 
-    `UserError` where the bundle does not have it, or it does not run on the device.
+    With `exact`, the fastest of those with torch's logits. `UserError` where the bundle does not have it, or it does
+    not run on the device.
     """
     if asked is None:
         chosen = pick(device)
-        fastest_first = reversed(_SLOWEST_FIRST)
-        return next(spec for spec in fastest_first if spec.name in present and chosen in spec.devices), chosen
+        able = [spec for spec in _SLOWEST_FIRST if spec.name in present and chosen in spec.devices]
+        return [spec for spec in able if spec.gate == "parity" or not exact][-1], chosen
     if asked not in present:
         raise UserError(f"graph {asked}: this bundle has {', '.join(present)}")
     devices = GRAPHS[asked].devices

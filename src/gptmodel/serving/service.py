@@ -9,7 +9,7 @@ from typing import Self
 
 from gptmodel.decoding.sequence import Delta, Settings
 from gptmodel.errors import UserError
-from gptmodel.runtime.bundle import Bundle, read_info
+from gptmodel.runtime.bundle import Bundle
 from gptmodel.runtime.session import Device
 from gptmodel.serving import completions, wire
 from gptmodel.serving.completions import Refused
@@ -35,10 +35,8 @@ class Service:
 
     @classmethod
     def open(cls, path: Path, device: Device, threads: int, graph: str | None, limits: Limits) -> Self:
-        """Load a bundle; on a CPU the default graph is fp32, whose texts do not depend on their neighbours."""
-        if graph is None and device == "cpu" and "fp32" in read_info(path).graphs:
-            graph = "fp32"
-        bundle = Bundle.load(path, device, threads, graph)
+        """Load a bundle; on a CPU the default graph is exact: its texts do not depend on their neighbours."""
+        bundle = Bundle.load(path, device, threads, graph, exact=device == "cpu")
         batch = TextBatch(open_slots(bundle, limits.max_concurrent), bundle.tokenizer)
         return cls(bundle, limits, Scheduler(batch, limits.max_queue))
 
