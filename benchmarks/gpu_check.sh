@@ -65,7 +65,7 @@ done
 echo "== the ONNX graphs on $device: parity with torch on the CPU, then text"
 for model in bigram-char classic-char gpt-char gpt-word gpt-bpe; do
     "$python" benchmarks/gpu_decoding.py "$model" --device "$device"
-    "$python" -m gptmodel.cli.main generate "models/$model/bundle" "Le " --max-new-tokens 80 --seed 1 --device "$device"
+    "$python" -m gptmodel generate "models/$model/bundle" "Le " --max-new-tokens 80 --seed 1 --device "$device"
     echo
 done
 echo "== decoding speed, 10 and 85 million parameters, beside torch (other peers need the network)"

@@ -91,7 +91,7 @@ class Server:
             "--max-tokens",
             "100000",
         ]
-        command = [sys.executable, "-m", "gptmodel.serving.command", str(bundle), *options]
+        command = [sys.executable, "-m", "gptmodel", "serve", str(bundle), *options]
         self._process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
         assert self._process.stderr
         self.summary = self._process.stderr.readline().strip()

@@ -1,12 +1,9 @@
 """YAML and JSON files as strictly typed values; the first mistake in one is a sentence with the key and the remedy."""
 
 import difflib
-import re
-from collections.abc import Hashable
 from pathlib import Path
 from typing import Any, TypeVar
 
-import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from gptmodel.errors import UserError
@@ -21,26 +18,14 @@ class Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
-class _Loader(yaml.SafeLoader):
-    """YAML as people expect it: 1e-3 is a number (as in YAML 1.2), and a key given twice is an error."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        for key in keys:
-            if keys.count(key) > 1:
-                raise UserError(f"line {node.start_mark.line + 1}: the key {key!r} is given twice: keep one")
-        return super().construct_mapping(node, deep)
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"^[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
-)
-
-
 def read_yaml(path: Path) -> Any:
     """Parse a YAML file; `UserError` names the file and the line of a mistake."""
+    import yaml  # what runs a bundle reads no YAML, and the base install has none
+
+    from gptmodel.yaml_loader import Loader
+
     try:
-        return yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
+        return yaml.load(path.read_text(encoding="utf-8"), Loader=Loader)
     except FileNotFoundError:
         raise UserError(f"{path} does not exist: run from the repository's root") from None
     except UnicodeDecodeError as error:

@@ -3,17 +3,21 @@
 import re
 import shutil
 from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from tests.serving.test_server import LONG, Server, running
 from tests.support.bundles import char_tokenizer, random_network, write
 
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
 sync_api = pytest.importorskip("playwright.sync_api")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 pytestmark = [pytest.mark.browser, pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here")]
 
-PHONE = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
+PHONE: dict[str, Any] = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +29,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator["sync_api.Browser"]:
+def browser() -> Iterator["Browser"]:
     with sync_api.sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         yield browser
@@ -35,7 +39,7 @@ def browser() -> Iterator["sync_api.Browser"]:
 class Visit:
     """An open page, and what it must not do."""
 
-    def __init__(self, browser: "sync_api.Browser", server: Server, **device: object) -> None:
+    def __init__(self, browser: "Browser", server: Server, **device: Any) -> None:
         self.page = browser.new_context(**device).new_page()
         self.page.set_default_timeout(15_000)
         self.said: list[str] = []
@@ -63,9 +67,7 @@ class Visit:
         self.page.context.close()
 
 
-def test_text_comes_coloured_and_every_token_tells_what_was_expected(
-    browser: "sync_api.Browser", server: Server
-) -> None:
+def test_text_comes_coloured_and_every_token_tells_what_was_expected(browser: "Browser", server: Server) -> None:
     visit = Visit(browser, server)
     page = visit.page
     page.fill("#prompt", "Où vas-tu")
@@ -113,7 +115,7 @@ def test_text_comes_coloured_and_every_token_tells_what_was_expected(
     visit.end()
 
 
-def test_seeds_repeat_and_change_and_the_keyboard_does_it_all(browser: "sync_api.Browser", server: Server) -> None:
+def test_seeds_repeat_and_change_and_the_keyboard_does_it_all(browser: "Browser", server: Server) -> None:
     visit = Visit(browser, server)
     page = visit.page
     visit.set("max_tokens", 40)
@@ -139,7 +141,7 @@ def test_seeds_repeat_and_change_and_the_keyboard_does_it_all(browser: "sync_api
     visit.end()
 
 
-def test_stop_ends_the_stream_and_frees_its_place(browser: "sync_api.Browser", server: Server) -> None:
+def test_stop_ends_the_stream_and_frees_its_place(browser: "Browser", server: Server) -> None:
     visit = Visit(browser, server)
     page = visit.page
     page.locator("#max_tokens").evaluate("node => { node.max = 2e4; node.value = 2e4; }")
@@ -152,7 +154,7 @@ def test_stop_ends_the_stream_and_frees_its_place(browser: "sync_api.Browser", s
     visit.end()
 
 
-def test_it_fits_a_phone_and_says_what_is_wrong(browser: "sync_api.Browser", server: Server) -> None:
+def test_it_fits_a_phone_and_says_what_is_wrong(browser: "Browser", server: Server) -> None:
     visit = Visit(browser, server, **PHONE, color_scheme="dark")
     page = visit.page
     assert page.evaluate("() => document.documentElement.scrollWidth") == 390

@@ -6,15 +6,17 @@ import subprocess
 import sys
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner, Result
 
-from gptmodel.cli.main import app
+from gptmodel.cli.app import app
+from gptmodel.results.evaluation import Metrics, SplitScore
 from tests.support.bundles import TEXT, chain, char_tokenizer, random_network, write
 
 LETTERS = char_tokenizer()
-RUN = [sys.executable, "-c", "from gptmodel.cli.main import main; main()"]
+RUN = [sys.executable, "-m", "gptmodel"]
 NOT_AT_RUN_TIME = [
     "torch",
     "onnx",
@@ -29,7 +31,10 @@ NOT_AT_RUN_TIME = [
 
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write(tmp_path_factory.mktemp("cli") / "bundle", random_network("modern", LETTERS), LETTERS)
+    score = SplitScore.model_validate(dict.fromkeys(SplitScore.model_fields, 1234) | {"bits_per_char": 2.5})
+    metrics = Metrics(best_step=3, parameters=1, validation=score, test=score)
+    folder = tmp_path_factory.mktemp("cli") / "bundle"
+    return write(folder, random_network("modern", LETTERS), LETTERS, metrics=metrics)
 
 
 @pytest.fixture(scope="module")
@@ -45,13 +50,13 @@ def generate(bundle: Path, *arguments: object, stdin: str | bytes = "") -> Resul
     return run("generate", bundle, "--device", "cpu", "--max-new-tokens", 9, *arguments, stdin=stdin)
 
 
-def test_text_goes_to_stdout_and_the_rest_to_stderr(reciter):
+def test_text_goes_to_stdout_and_the_rest_to_stderr(reciter: Path) -> None:
     result = generate(reciter, "de", "--temperature", 0, "--seed", 4)
     assert result.stdout == "demant' ?l\n\n"
     assert result.stderr == f"{reciter}: essai, portable on cpu, seed 4\n"
 
 
-def test_the_same_seed_gives_the_same_text_and_none_a_random_one_that_is_shown(bundle):
+def test_the_same_seed_gives_the_same_text_and_none_a_random_one_that_is_shown(bundle: Path) -> None:
     first, again = (generate(bundle, "l'île", "--max-new-tokens", 40, "--seed", 5) for _ in range(2))
     assert first.stdout == again.stdout
     free = generate(bundle, "l'île", "--max-new-tokens", 40)
@@ -59,12 +64,12 @@ def test_the_same_seed_gives_the_same_text_and_none_a_random_one_that_is_shown(b
     assert free.stdout == generate(bundle, "l'île", "--max-new-tokens", 40, "--seed", seed).stdout != first.stdout
 
 
-def test_several_texts_are_separated_by_lines(reciter):
+def test_several_texts_are_separated_by_lines(reciter: Path) -> None:
     result = generate(reciter, "de", "ma", "--temperature", 0, "--num-samples", 2, "--max-new-tokens", 2)
     assert result.stdout == "dema\n---\ndema\n---\nmant\n---\nmant\n"
 
 
-def test_json_lines_hold_everything_needed_to_get_the_text_again(bundle):
+def test_json_lines_hold_everything_needed_to_get_the_text_again(bundle: Path) -> None:
     result = generate(bundle, "l'île", "Où", "--num-samples", 2, "--seed", 3, "--json", "--stop", "e")
     lines = [json.loads(line) for line in result.stdout.splitlines()]
     assert [(line["prompt"], line["sample"]) for line in lines] == [("l'île", 0), ("l'île", 1), ("Où", 0), ("Où", 1)]
@@ -78,14 +83,14 @@ def test_json_lines_hold_everything_needed_to_get_the_text_again(bundle):
 
 
 @pytest.mark.parametrize("arguments", [[], ["-"]])
-def test_standard_input_is_one_prompt(reciter, arguments):
+def test_standard_input_is_one_prompt(reciter: Path, arguments: list[Any]) -> None:
     how = ["--temperature", 0, "--max-new-tokens", 3]
     assert generate(reciter, *arguments, *how, stdin="l\nde\n").stdout == "l\ndeman\n"
     assert generate(reciter, *arguments, *how, stdin=b"\xef\xbb\xbfl\r\nde\r\n").stdout == "l\ndeman\n"
     assert generate(reciter, *arguments, *how, stdin="").stdout == "dem\n"
 
 
-def test_a_file_holds_one_prompt_per_line(reciter, tmp_path):
+def test_a_file_holds_one_prompt_per_line(reciter: Path, tmp_path: Path) -> None:
     (tmp_path / "prompts.txt").write_bytes(b"de\r\n\nma")
     how = ["--temperature", 0, "--max-new-tokens", 3]
     expected = "deman\n---\nmant'\n"
@@ -93,20 +98,20 @@ def test_a_file_holds_one_prompt_per_line(reciter, tmp_path):
     assert generate(reciter, "--prompts-file", "-", *how, stdin="de\nma\n").stdout == expected
 
 
-def test_a_stop_string_may_be_given_several_times_and_as_an_escape(reciter):
+def test_a_stop_string_may_be_given_several_times_and_as_an_escape(reciter: Path) -> None:
     how = ["--temperature", 0, "--max-new-tokens", 30]
     assert generate(reciter, "de", "--stop", "?l", "--stop", "t'", *how).stdout == "deman\n"
     assert generate(reciter, "de", "--stop", "\\n", *how).stdout == "demant' ?l\n"
 
 
-def test_unknown_characters_are_named_once(bundle):
+def test_unknown_characters_are_named_once(bundle: Path) -> None:
     result = generate(bundle, "l'☃île", "☃€", "--seed", 1)
     assert result.exit_code == 0
     _, note = result.stderr.splitlines()
     assert note == "note: left out of the prompts, as the model has never seen them: '☃' '€'"
 
 
-def test_a_very_long_prompt_and_a_text_past_the_context(bundle):
+def test_a_very_long_prompt_and_a_text_past_the_context(bundle: Path) -> None:
     result = generate(bundle, "--max-new-tokens", 50, stdin=(TEXT * 2000)[:100_000])
     assert result.exit_code == 0
     assert len(result.stdout) == 100_000 + 50 + 1
@@ -114,24 +119,24 @@ def test_a_very_long_prompt_and_a_text_past_the_context(bundle):
     assert re.fullmatch(r"note: the longest prompt has \d\d?\d?,\d{3} tokens: the model sees the last 12 at most", note)
 
 
-def test_the_fastest_graph_is_taken_unless_another_is_named(bundle):
+def test_the_fastest_graph_is_taken_unless_another_is_named(bundle: Path) -> None:
     how = ["l'île", "--temperature", 0, "--max-new-tokens", 40, "--seed", 1]
     assert "essai, int8 on cpu" in generate(bundle, *how).stderr
     texts = {}
     for name in ("portable", "fp32"):
-        result = generate(bundle, *how, "--variant", name)
+        result = generate(bundle, *how, "--graph", name)
         assert f"essai, {name} on cpu" in result.stderr
         texts[name] = result.stdout
     assert texts["portable"] == texts["fp32"] != "l'île\n"
 
 
-def test_a_repetition_penalty_changes_the_text(bundle):
+def test_a_repetition_penalty_changes_the_text(bundle: Path) -> None:
     how = ["l'île", "--temperature", 0, "--max-new-tokens", 40, "--seed", 1]
     plain, penalised = (generate(bundle, *how, "--repetition-penalty", value).stdout for value in (1, 50))
     assert len(set(penalised)) > len(set(plain))
 
 
-def test_a_hundred_empty_prompts_are_a_hundred_texts(bundle, tmp_path):
+def test_a_hundred_empty_prompts_are_a_hundred_texts(bundle: Path, tmp_path: Path) -> None:
     result = generate(bundle, *[""] * 100, "--json", "--seed", 1)
     assert result.stderr.splitlines()[1:] == ["note: an empty prompt starts from a line break"]
     lines = result.stdout.splitlines()
@@ -142,17 +147,17 @@ def test_a_hundred_empty_prompts_are_a_hundred_texts(bundle, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["l", "--temperature", -1], "temperature"),
-        (["l", "--temperature", "nan"], "temperature"),
-        (["l", "--top-k", -1], "top-k"),
-        (["l", "--top-p", 0], "top-p"),
-        (["l", "--repetition-penalty", 0], "repetition-penalty"),
-        (["l", "--variant", "int3"], "variant int3: this bundle has portable, fp32, int8, fp16"),
-        (["l", "--variant", "fp16"], "variant fp16 does not run on device cpu"),
-        (["l", "--max-new-tokens", 0], "max-new-tokens"),
-        (["l", "--num-samples", 0], "num-samples"),
-        (["l", "--seed", -1], "seed"),
-        (["l", "--stop", ""], "stop string"),
+        (["l", "--temperature", -1], "--temperature must be "),
+        (["l", "--temperature", "nan"], "--temperature must be "),
+        (["l", "--top-k", -1], "--top-k must be "),
+        (["l", "--top-p", 0], "--top-p must be "),
+        (["l", "--repetition-penalty", 0], "--repetition-penalty must be "),
+        (["l", "--graph", "int3"], "graph int3: this bundle has portable, fp32, int8, fp16"),
+        (["l", "--graph", "fp16"], "graph fp16 does not run on device cpu"),
+        (["l", "--max-new-tokens", 0], "--max-new-tokens must be "),
+        (["l", "--num-samples", 0], "--num-samples must be "),
+        (["l", "--seed", -1], "--seed must be "),
+        (["l", "--stop", ""], "--stop must not be empty: a stop string"),
         (["l", "--threads", 0], "threads"),
         (["l", "--prompts-file", "x"], "not both"),
         (["--prompts-file", "missing.txt"], "missing.txt cannot be read"),
@@ -160,7 +165,7 @@ def test_a_hundred_empty_prompts_are_a_hundred_texts(bundle, tmp_path):
         (["--prompts-file", "-"], "holds no prompt"),
     ],
 )
-def test_bad_values_are_one_line_and_exit_code_2(bundle, arguments, message):
+def test_bad_values_are_one_line_and_exit_code_2(bundle: Path, arguments: list[Any], message: str) -> None:
     result = generate(bundle, *arguments)
     assert result.exit_code == 2
     assert result.stdout == ""
@@ -169,7 +174,7 @@ def test_bad_values_are_one_line_and_exit_code_2(bundle, arguments, message):
     assert message in line
 
 
-def test_text_that_is_not_utf8_is_refused_with_its_place(bundle, tmp_path):
+def test_text_that_is_not_utf8_is_refused_with_its_place(bundle: Path, tmp_path: Path) -> None:
     (tmp_path / "latin.txt").write_bytes("été".encode("latin-1"))
     for arguments, stdin in ((["--prompts-file", tmp_path / "latin.txt"], ""), ([], b"ab\xe9")):
         result = generate(bundle, *arguments, stdin=stdin)
@@ -181,18 +186,18 @@ def test_text_that_is_not_utf8_is_refused_with_its_place(bundle, tmp_path):
 
 
 @pytest.mark.parametrize("arguments", [["--top-k", "many"], ["--device", "tpu"], ["--frobnicate"]])
-def test_typers_own_errors_have_the_same_exit_code(bundle, arguments):
+def test_typers_own_errors_have_the_same_exit_code(bundle: Path, arguments: list[Any]) -> None:
     assert generate(bundle, "l", *arguments).exit_code == 2
 
 
 @pytest.mark.parametrize("command", ["generate", "info"])
-def test_a_folder_that_is_no_bundle_is_one_line(tmp_path, command):
+def test_a_folder_that_is_no_bundle_is_one_line(tmp_path: Path, command: str) -> None:
     result = run(command, tmp_path)
     assert result.exit_code == 2
     assert re.fullmatch(r"error: .*bundle\.json does not exist.*\n", result.stderr)
 
 
-def test_info_says_what_a_bundle_is(bundle):
+def test_info_says_what_a_bundle_is(bundle: Path) -> None:
     lines = dict(re.split(r"\s{2,}", line, maxsplit=1) for line in run("info", bundle).stdout.splitlines())
     assert lines["corpus.title"] == "Un essai"
     assert lines["corpus.licence"] == "MIT"
@@ -200,15 +205,15 @@ def test_info_says_what_a_bundle_is(bundle):
     assert lines["vocab_size"] == str(LETTERS.vocab_size)
 
 
-def test_version():
+def test_version() -> None:
     assert run("--version").stdout == f"gptmodel {version('gptmodel')}\n"
 
 
-def test_the_runtime_works_where_only_the_base_install_is(bundle):
+def test_the_runtime_works_where_only_the_base_install_is(bundle: Path) -> None:
     code = (
         "import sys\n"
         f"for name in {NOT_AT_RUN_TIME}: sys.modules[name] = None  # importing it fails\n"
-        "from gptmodel.cli.main import main; main()"
+        "from gptmodel.cli.app import main; main()"
     )
     command = [sys.executable, "-c", code, "generate", str(bundle), "l'île", "--max-new-tokens", "5", "--seed", "1"]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=bundle.parent)
@@ -217,14 +222,14 @@ def test_the_runtime_works_where_only_the_base_install_is(bundle):
     assert len(done.stderr.splitlines()) == 1
 
 
-def test_french_comes_out_as_utf8_whatever_the_locale(reciter):
+def test_french_comes_out_as_utf8_whatever_the_locale(reciter: Path) -> None:
     environment = os.environ | {"PYTHONIOENCODING": "ascii", "LC_ALL": "C"}
     command = [*RUN, "generate", str(reciter), "é—l", "--temperature", "0", "--max-new-tokens", "2"]
     done = subprocess.run(command, capture_output=True, env=environment, check=True)
     assert done.stdout.decode() == "é—l\nd\n"
 
 
-def test_a_reader_that_goes_away_is_no_error(bundle):
+def test_a_reader_that_goes_away_is_no_error(bundle: Path) -> None:
     command = [*RUN, "generate", str(bundle), "l", "--max-new-tokens", "2000"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdout
@@ -235,7 +240,7 @@ def test_a_reader_that_goes_away_is_no_error(bundle):
         assert process.wait() == 1
 
 
-def test_help_is_instant():
+def test_help_is_instant() -> None:
     def cpu_seconds() -> float:
         used = resource.getrusage(resource.RUSAGE_CHILDREN)
         return used.ru_utime + used.ru_stime

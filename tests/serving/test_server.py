@@ -18,19 +18,20 @@ import pytest
 import uvicorn
 
 from gptmodel.arrays import Logits
-from gptmodel.decoding.generation import Settings, complete
+from gptmodel.decoding.engine import DecoderSlots
+from gptmodel.decoding.generation import complete
 from gptmodel.decoding.sampling import Sampling
+from gptmodel.decoding.sequence import Settings
 from gptmodel.runtime.bundle import Bundle
-from gptmodel.serving.app import Draining, build
+from gptmodel.serving.app import build
 from gptmodel.serving.limits import Limits
-from gptmodel.serving.scheduler import Batch, Scheduler
+from gptmodel.serving.scheduler import Scheduler, TextBatch
+from gptmodel.serving.server import Draining
 from gptmodel.serving.service import Service
-from gptmodel.serving.slots import AnySlots
-from tests.house.test_imports import RUNTIME, outside
 from tests.support.bundles import char_tokenizer, random_network, write
-from tests.support.closure import PLACES
 
-SERVE = {"fastapi", "starlette", "uvicorn", "pydantic"}
+SERVE = ("fastapi", "uvicorn", "prometheus_client")
+NOT_FOR_SERVING = ("torch", "onnx", "mlflow", "dvc", "pandas", "yaml", "matplotlib", "safetensors")
 LONG = 10**8  # tokens; nobody waits for that
 
 
@@ -38,7 +39,7 @@ class Server:
     """A server in a process of its own, on a free port."""
 
     def __init__(self, bundle: Path, *options: str) -> None:
-        command = [sys.executable, "-m", "gptmodel.serving.command", str(bundle), "--port", "0", *options]
+        command = [sys.executable, "-m", "gptmodel", "serve", str(bundle), "--port", "0", *options]
         self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
         assert self.process.stderr
         self.said = [self.process.stderr.readline(), self.process.stderr.readline()]
@@ -214,8 +215,11 @@ MISTAKES: list[tuple[bytes, int, str | None, str]] = [
     (b'{"prompt": "a", "logprobs": 6}', 400, "logprobs", "less than or equal to 5"),
     (b'{"prompt": "a", "logprobs": 1, "echo": true}', 400, "echo", "do not go together"),
     (b'{"prompt": "a", "stream_options": {}}', 400, "stream_options", "stream: true"),
-    (b'{"prompt": "a", "logit_bias": {"5": 1}}', 400, "logit_bias", "at most 0"),
-    (b'{"prompt": "a", "presence_penalty": 1}', 400, "presence_penalty", "less than or equal to 0"),
+    (b'{"prompt": "a", "logit_bias": {"5": 1}}', 400, "logit_bias", "logit_bias is not supported here"),
+    (b'{"prompt": "a", "presence_penalty": 1}', 400, "presence_penalty", "presence_penalty is not supported here"),
+    (b'{"prompt": "a", "frequency_penalty": 0.5}', 400, "frequency_penalty", "frequency_penalty is not supported here"),
+    (b'{"prompt": "a", "suffix": "b"}', 400, "suffix", "suffix is not supported here"),
+    (b'{"prompt": "a", "best_of": 2}', 400, "best_of", "best_of is not supported here"),
     (b'{"prompt": "a", "temprature": 1}', 400, "temprature", "not a field"),
     (b'{"prompt": "a", "model": "gpt-4"}', 404, "model", "this server has essai"),
     (b'{"prompt": "' + b"a" * 501 + b'"}', 400, "prompt", "501 characters"),
@@ -306,7 +310,7 @@ def test_draining_has_a_time_limit(bundle: Path) -> None:
     assert said.splitlines()[-1] == "stopped: 1 requests were cut off"
 
 
-class Broken(AnySlots):
+class Broken(DecoderSlots):
     """Slots without a device under them, after the first turn."""
 
     turns = 0
@@ -335,9 +339,9 @@ async def call(service: Service, **request: Any) -> tuple[int, str]:
 
 
 def test_an_error_inside_ends_a_request_and_not_the_server(bundle: Path) -> None:
-    service = Service.open(bundle, "cpu", 1, None, Limits(2, 2, 100, 100))
-    slots = Broken(service.bundle.decoder, 2)
-    service.scheduler = Scheduler(Batch(slots, service.bundle.tokenizer), 2)
+    loaded = Bundle.load(bundle, "cpu", graph="fp32")
+    slots = Broken(loaded.decoder, 2)
+    service = Service(loaded, Limits(2, 2, 100, 100), Scheduler(TextBatch(slots, loaded.tokenizer), 2))
 
     async def story() -> None:
         running = asyncio.create_task(service.scheduler.run())
@@ -350,7 +354,8 @@ def test_an_error_inside_ends_a_request_and_not_the_server(bundle: Path) -> None
         slots.turns = -100
         status, body = await call(service, prompt="Où", max_tokens=9)
         assert (status, len(json.loads(body)["choices"][0]["text"])) == (200, 9)
-        assert service.meters.requests == {"500": 2, "200": 1}
+        counts = [line for line in service.metrics.text().decode().splitlines() if "requests_total{" in line]
+        assert counts == ['gptmodel_requests_total{status="500"} 2.0', 'gptmodel_requests_total{status="200"} 1.0']
         running.cancel()
 
     asyncio.run(story())
@@ -370,23 +375,31 @@ def test_from_the_signal_on_nothing_new_is_taken(bundle: Path) -> None:
 
 def test_what_it_cannot_serve_is_one_line(bundle: Path, tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
-        cases = {
+        cases: dict[str, list[Any]] = {
             "cannot listen on": [bundle, "--port", str(taken.getsockname()[1])],
             "is not a folder": [tmp_path / "none"],
             "max-tokens must be 1 or above": [bundle, "--max-tokens", "0"],
         }
         for phrase, options in cases.items():
-            command = [sys.executable, "-m", "gptmodel.serving.command", *map(str, options)]
+            command = [sys.executable, "-m", "gptmodel", "serve", *map(str, options)]
             done = subprocess.run(command, capture_output=True, text=True, timeout=20)
             assert done.returncode == 2
             assert phrase in done.stderr.splitlines()[-1]
 
 
+@pytest.mark.parametrize("missing", SERVE)
+def test_without_the_extra_it_says_what_to_install(bundle: Path, missing: str) -> None:
+    done = without((missing,), "serve", str(bundle))
+    assert (done.returncode, done.stderr) == (2, f"error: {missing} is not installed: pip install 'gptmodel[serve]'\n")
+
+
 def test_it_needs_the_runtime_and_the_extra_only() -> None:
-    assert outside(PLACES["gptmodel"] / "server.py") <= RUNTIME
-    assert outside(PLACES["gptmodel"] / "web.py") <= RUNTIME | SERVE
-    code = (
-        "import sys, gptmodel.serving.app; print([m for m in ('torch', 'mlflow', 'dvc', 'pandas') if m in sys.modules])"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout == "[]\n"
+    done = without(NOT_FOR_SERVING, "serve", "--help", before="import gptmodel.serving.server")
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def without(packages: tuple[str, ...], *arguments: str, before: str = "") -> subprocess.CompletedProcess[str]:
+    """Run the command line where importing `packages` fails."""
+    code = f"import sys; sys.modules.update(dict.fromkeys({packages})); {before}\n"
+    code += "from gptmodel.cli.app import main; main()"
+    return subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, timeout=60)

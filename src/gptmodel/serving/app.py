@@ -1,92 +1,57 @@
-"""The HTTP side of `gptmodel serve`: routes, streams, errors, the end of clients and of the server itself.
+"""The HTTP side of a service: routes, streams, errors, and clients that go away.
 
-Every error has OpenAI's form, in one line. A client that goes away frees its places in the batch at the next turn.
+Every error has OpenAI's form, in one line. A client that goes away frees its slots at the next turn.
 
-Left out on purpose: FastAPI's pages of documentation (they load scripts from elsewhere), CORS (a page from elsewhere
-has no business here).
-Source: https://fastapi.tiangolo.com, https://www.uvicorn.org, https://html.spec.whatwg.org/multipage/server-sent-events.html.
+Left out on purpose: FastAPI's pages of documentation (they load scripts from elsewhere; /openapi.json is there), CORS
+(a page from elsewhere has no business here).
+Source: https://fastapi.tiangolo.com, https://html.spec.whatwg.org/multipage/server-sent-events.html.
 """
 
 import asyncio
-import signal
-import socket
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from functools import partial
 from importlib import resources
+from importlib.metadata import version
+from typing import Annotated, Any, Literal
 
-import uvicorn
-from fastapi import FastAPI, Request, Response
-from fastapi.responses import JSONResponse, StreamingResponse
+from fastapi import APIRouter, Depends, FastAPI, Request, Response
+from fastapi.responses import JSONResponse, PlainTextResponse
+from fastapi.sse import EventSourceResponse, format_sse_event
+from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
 
-from gptmodel.errors import UserError
-from gptmodel.serving import completions
-from gptmodel.serving.completions import Json, Refused
-from gptmodel.serving.scheduler import Busy
-from gptmodel.serving.service import GONE, Job, Service, broken
+from gptmodel.serving import completions, wire
+from gptmodel.serving.completions import Refused, short
+from gptmodel.serving.outcomes import COMPLETIONS, GONE, CountOutcomes, set_outcome
+from gptmodel.serving.service import Completion, Service
 
 ASSETS = {"": "text/html", ".css": "text/css", ".js": "text/javascript"}
 POLICY = "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src data:"
+SCHEMAS = "#/components/schemas/"
+ERRORS: dict[int | str, dict[str, Any]] = {
+    "4XX": {"model": wire.ErrorResponse, "description": "The request is wrong, or has to wait"},
+    "5XX": {"model": wire.ErrorResponse, "description": "The server failed, or is shutting down"},
+}
+
+router = APIRouter()
 
 
-class Stream(StreamingResponse):
-    """A stream that closes its job however it ends."""
-
-    def __init__(self, job: Job) -> None:
-        super().__init__(job.events(), media_type="text/event-stream", headers={"cache-control": "no-store"})
-        self._job = job
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send the events."""
-        with self._job:
-            await super().__call__(scope, receive, send)
+async def _service(http: Request) -> Service:
+    service: Service = http.app.state.service
+    return service
 
 
-async def complete(service: Service, http: Request) -> Response:
-    """Answer POST /v1/completions; `Refused` where it cannot be."""
+Served = Annotated[Service, Depends(_service)]
+
+
+async def _request(http: Request, service: Served) -> wire.CompletionRequest:
+    """Read and check the body, no more of it than the limits allow."""
     if service.draining:
         raise Refused(503, "the server is shutting down", retry_seconds=1)
-    body = await _body(http, service.limits.body_bytes)
-    request = completions.parse(body, service.bundle.info.variant, service.limits)
-    settings = completions.settings(request, service.limits)
-    try:
-        service.scheduler.require(len(request.prompts) * request.samples)  # before the work of encoding
-        ticket = service.scheduler.submit(completions.texts(request, settings, service.bundle.tokenizer))
-    except Busy as busy:
-        raise Refused(429, str(busy), retry_seconds=busy.retry_seconds) from None
-    except UserError as error:
-        raise Refused(400, str(error), "prompt") from None
-    job = Job(service, request, settings.seed, ticket)
-    if request.stream:
-        return Stream(job)
-    with job:
-        try:
-            answer = await _unless_gone(http, job)
-        except Exception:  # logged by the scheduler
-            job.status = 500
-            raise broken() from None
-    return Response(status_code=GONE) if answer is None else JSONResponse(answer)
-
-
-async def _unless_gone(http: Request, job: Job) -> Json | None:
-    """Return the whole answer, or None as soon as the client has gone away."""
-
-    async def gone() -> None:
-        while (await http.receive())["type"] != "http.disconnect":
-            pass
-
-    working, watching = asyncio.ensure_future(job.whole()), asyncio.ensure_future(gone())
-    try:
-        await asyncio.wait([working, watching], return_when=asyncio.FIRST_COMPLETED)
-        return working.result() if working.done() else None
-    finally:
-        working.cancel()
-        watching.cancel()
-
-
-async def _body(http: Request, most: int) -> bytes:
+    most = service.limits.body_bytes
     body = bytearray()
     try:
         async for block in http.stream():
@@ -95,109 +60,186 @@ async def _body(http: Request, most: int) -> bytes:
                 raise Refused(413, f"the body is too large: {most:,} bytes at most")
     except ClientDisconnect:
         raise Refused(GONE, "the client went away") from None
-    return bytes(body)
+    return completions.parse(bytes(body), service.name, service.limits)
+
+
+@router.post(
+    COMPLETIONS,
+    response_model=wire.CompletionResponse,
+    response_model_exclude_unset=True,
+    responses={
+        200: {
+            "description": "The texts; in a stream, each event but the last, [DONE], is such an object",
+            "content": {"text/event-stream": {"schema": {"type": "string"}}},
+        },
+        **ERRORS,
+    },
+    openapi_extra={
+        "requestBody": {
+            "required": True,
+            "content": {"application/json": {"schema": {"$ref": f"{SCHEMAS}CompletionRequest"}}},
+        }
+    },
+)
+async def complete(
+    http: Request, service: Served, request: Annotated[wire.CompletionRequest, Depends(_request)]
+) -> wire.CompletionResponse | Response:
+    """Continue the prompts."""
+    completion = service.submit(request)
+    if request.stream:
+        return EventStream(completion)
+    with completion:
+        try:
+            answer = await _unless_gone(http, completion)
+        except Exception:  # the scheduler has logged it
+            raise _broken() from None
+    return Response(status_code=GONE) if answer is None else answer
+
+
+@router.get("/v1/models")
+async def models(service: Served) -> wire.ModelList:
+    """List the model."""
+    return wire.ModelList(data=[service.model])
+
+
+@router.get("/v1/models/{name}", responses=ERRORS)
+async def model(name: str, service: Served) -> wire.Model:
+    """Describe the model, and what one may ask of it."""
+    if name != service.name:
+        raise Refused(404, f"model {short(name)} is not here: this server has {service.name}", "model")
+    return service.model
+
+
+@router.get("/health/live")
+async def live() -> wire.Live:
+    """Say that the server answers."""
+    return wire.Live()
+
+
+@router.get("/health", responses={503: {"model": wire.Ready, "description": "The server is shutting down"}})
+@router.get("/health/ready", responses={503: {"model": wire.Ready, "description": "The server is shutting down"}})
+async def ready(service: Served, response: Response) -> wire.Ready:
+    """Say whether the server takes requests."""
+    response.status_code = 503 if service.draining else 200
+    scheduler = service.scheduler
+    status: Literal["ok", "draining"] = "draining" if service.draining else "ok"
+    return wire.Ready(status=status, running=scheduler.running, waiting=scheduler.waiting)
+
+
+@router.get("/metrics", response_class=PlainTextResponse)
+async def metrics(service: Served) -> Response:
+    """Return what Prometheus reads."""
+    return Response(service.metrics.text(), media_type=CONTENT_TYPE_PLAIN_0_0_4)
+
+
+class EventStream(EventSourceResponse):
+    """A stream that closes its completion however it ends; an error in mid-stream is its last event."""
+
+    def __init__(self, completion: Completion) -> None:
+        super().__init__(self._events(), headers={"cache-control": "no-store"})
+        self._completion = completion
+        self._failed = False
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send the events."""
+        with self._completion:
+            await super().__call__(scope, receive, send)
+        if self._failed:
+            set_outcome(scope, 500)
+
+    async def _events(self) -> AsyncIterator[bytes]:
+        try:
+            async for event in self._completion.events():
+                yield format_sse_event(data_str=event.model_dump_json(exclude_unset=True))
+        except Exception:  # the scheduler has logged it
+            self._failed = True
+            yield format_sse_event(data_str=_broken().response.model_dump_json())
+        else:
+            yield format_sse_event(data_str="[DONE]")
+
+
+async def _unless_gone(http: Request, completion: Completion) -> wire.CompletionResponse | None:
+    """Return the whole answer, or None as soon as the client has gone away."""
+
+    async def gone() -> None:
+        while (await http.receive())["type"] != "http.disconnect":
+            pass
+
+    working = asyncio.ensure_future(completion.whole())
+    watching = asyncio.ensure_future(gone())
+    try:
+        await asyncio.wait([working, watching], return_when=asyncio.FIRST_COMPLETED)
+        return working.result() if working.done() else None
+    finally:
+        working.cancel()
+        watching.cancel()
+
+
+def _broken() -> Refused:
+    """Return what a client hears of an error in the server."""
+    return Refused(500, "decoding failed: the server's log says why")
+
+
+async def refused(_: Request, error: Refused) -> Response:
+    """Answer a request that is refused."""
+    headers = {"retry-after": str(error.retry_seconds)} if error.retry_seconds else {}
+    return JSONResponse(error.response.model_dump(), error.status, headers)
+
+
+async def no_route(http: Request, error: HTTPException) -> Response:
+    """Answer a request for a path or method that is not there."""
+    answer = Refused(error.status_code, f"{http.method} {short(http.url.path)}: {error.detail.lower()}")
+    return JSONResponse(answer.response.model_dump(), error.status_code, error.headers)
+
+
+async def bug(http: Request, _: Exception) -> Response:
+    """Answer where the server itself is wrong; the traceback goes to its log."""
+    return await refused(http, Refused(500, "internal error: the server's log says why"))
+
+
+def asset(ending: str) -> Response:
+    """Return one file of the playground."""
+    file = resources.files("gptmodel.serving") / "playground_assets" / f"playground{ending or '.html'}"
+    headers = {"content-security-policy": POLICY, "cache-control": "no-cache"}
+    return Response(file.read_bytes(), media_type=ASSETS[ending], headers=headers)
+
+
+@asynccontextmanager
+async def _decoding(app: FastAPI) -> AsyncIterator[None]:
+    """Run the scheduler as long as the application lives."""
+    decoding = asyncio.create_task(app.state.service.scheduler.run())
+    yield
+    decoding.cancel()
+    await asyncio.wait([decoding])
+
+
+class Application(FastAPI):
+    """FastAPI, whose OpenAPI document also describes the body that `_request` reads."""
+
+    def openapi(self) -> dict[str, Any]:
+        """Return the document."""
+        if self.openapi_schema is None:
+            schemas = super().openapi()["components"]["schemas"]
+            body = wire.CompletionRequest.model_json_schema(ref_template=f"{SCHEMAS}{{model}}")
+            schemas |= body.pop("$defs")
+            schemas["CompletionRequest"] = body
+        return super().openapi()
 
 
 def build(service: Service) -> FastAPI:
     """Return the application."""
-
-    @asynccontextmanager
-    async def life(_: FastAPI) -> AsyncIterator[None]:
-        decoding = asyncio.create_task(service.scheduler.run())
-        yield
-        decoding.cancel()
-        await asyncio.wait([decoding])
-
-    app = FastAPI(title="gptmodel", docs_url=None, redoc_url=None, openapi_url=None, lifespan=life)
-
-    @app.exception_handler(Refused)
-    async def refused(http: Request, error: Refused) -> Response:
-        if http.url.path == "/v1/completions" and error.status != 500:  # those are counted by their job
-            service.meters.requests[str(error.status)] += 1
-        headers = {"retry-after": str(error.retry_seconds)} if error.retry_seconds else {}
-        return JSONResponse(error.body, error.status, headers)
-
-    @app.exception_handler(HTTPException)
-    async def no_route(http: Request, error: HTTPException) -> Response:
-        message = f"{http.method} {http.url.path[:80]}: {error.detail.lower()}"
-        return JSONResponse(Refused(error.status_code, message).body, error.status_code, error.headers)
-
-    @app.exception_handler(Exception)
-    async def bug(_: Request, __: Exception) -> Response:
-        return JSONResponse(Refused(500, "internal error: the server's log says why").body, 500)
-
-    @app.post("/v1/completions")
-    async def post_completions(http: Request) -> Response:
-        return await complete(service, http)
-
-    @app.get("/v1/models")
-    async def models() -> Json:
-        return {"object": "list", "data": [service.model]}
-
-    @app.get("/v1/models/{name}")
-    async def model(name: str) -> Json:
-        if name != service.bundle.info.variant:
-            raise Refused(404, f"model {name[:80]} is not here: this server has {service.bundle.info.variant}", "model")
-        return service.model
-
-    @app.get("/health/live")
-    async def live() -> Json:
-        return {"status": "ok"}
-
-    @app.get("/health")
-    @app.get("/health/ready")
-    async def ready() -> Response:
-        status = "draining" if service.draining else "ok"
-        body = {"status": status, "running": service.scheduler.running, "waiting": service.scheduler.waiting}
-        return JSONResponse(body, 503 if service.draining else 200)
-
-    @app.get("/metrics")
-    async def metrics() -> Response:
-        texts = {"running": service.scheduler.running, "waiting": service.scheduler.waiting}
-        return Response(service.meters.text(texts, service.scheduler.tokens), media_type="text/plain; version=0.0.4")
-
-    for ending, kind in ASSETS.items():
-        app.add_api_route(f"/{f'playground{ending}' if ending else ''}", _asset(ending or ".html", kind))
+    app = Application(title="gptmodel", version=version("gptmodel"), docs_url=None, redoc_url=None, lifespan=_decoding)
+    app.state.service = service
+    app.include_router(router)
+    for ending in ASSETS:
+        path = f"/playground{ending}" if ending else "/"
+        app.add_api_route(path, partial(asset, ending), include_in_schema=False)
+    handlers: list[tuple[type[Exception], Callable[..., Any]]] = [
+        (Refused, refused),
+        (HTTPException, no_route),
+        (Exception, bug),
+    ]
+    for kind, handler in handlers:
+        app.add_exception_handler(kind, handler)
+    app.add_middleware(CountOutcomes, service=service)
     return app
-
-
-def _asset(ending: str, kind: str) -> Callable[[], Response]:
-    file = resources.files("gptmodel") / "playground_assets" / f"playground{ending}"
-
-    def asset() -> Response:
-        headers = {"content-security-policy": POLICY, "cache-control": "no-cache"}
-        return Response(file.read_bytes(), media_type=kind, headers=headers)
-
-    return asset
-
-
-class Draining(uvicorn.Server):
-    """A server that drains on SIGTERM and Ctrl-C, and then ends by returning."""
-
-    def __init__(self, config: uvicorn.Config, service: Service) -> None:
-        super().__init__(config)
-        self._service = service
-
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """Let both signals drain; uvicorn itself would raise them again at the end."""
-
-        def drain(number: int, _: object) -> None:
-            self._service.draining = True
-            self.handle_exit(number, None)  # a second Ctrl-C does not wait
-
-        before = {number: signal.signal(number, drain) for number in (signal.SIGTERM, signal.SIGINT)}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
-
-
-def run(service: Service, listening: socket.socket, drain_seconds: int) -> int:
-    """Serve until a signal comes and what runs has ended; return how many requests were cut off."""
-    config = uvicorn.Config(
-        build(service), log_level="error", access_log=False, timeout_graceful_shutdown=drain_seconds, ws="none"
-    )
-    Draining(config, service).run([listening])
-    return service.cut_off

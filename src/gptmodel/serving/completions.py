@@ -1,30 +1,30 @@
-"""The completions API of OpenAI, as far as a small model has a use for it: requests checked, answers put into words.
-
-Beside OpenAI's fields there are `top_k` and `repetition_penalty`, and answers say which `seed` was used. What is not
-given has the value that `gptmodel generate` gives it. A field that would change the text and is not supported, or is
-not known at all, is refused: it must not be ignored in silence.
-
-Left out on purpose: chat, prompts of token ids, `suffix`, `best_of`, the other penalties, `echo` with `logprobs`.
-Source: https://platform.openai.com/docs/api-reference/completions.
-"""
+"""A request becomes the settings and sequences of the decoder; what the decoder found becomes parts of an answer."""
 
 import secrets
-from typing import Annotated, Any, Literal
+from collections.abc import Iterable, Sequence
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import ValidationError
 
 from gptmodel.data.tokenizer import Tokenizer
-from gptmodel.decoding.generation import FinishReason, Settings
-from gptmodel.decoding.sampling import Sampling
-from gptmodel.errors import UserError
+from gptmodel.decoding.sampling import InvalidSetting, Sampling
+from gptmodel.decoding.sequence import Choice, Settings, TextSequence
 from gptmodel.serving.limits import Limits
-from gptmodel.serving.scheduler import Choice, Continuation
+from gptmodel.serving.wire import (
+    MAX_STOPS,
+    UNSUPPORTED,
+    CompletionRequest,
+    Defaults,
+    ErrorDetail,
+    ErrorResponse,
+    ErrorType,
+    Logprobs,
+    Usage,
+)
 
-MAX_STOPS, MAX_STOP_CHARACTERS = 16, 200
-MAX_SEED = (1 << 63) - 1
-RANDOM_SEEDS = 1 << 32  # few digits, to be typed again
-
-Json = dict[str, Any]
+MAX_STOP_CHARACTERS = 200
+RANDOM_SEEDS = 1 << 32  # 32 bits: short enough to retype
+KINDS: dict[int, ErrorType] = {404: "not_found_error", 429: "rate_limit_error"}
+SHOWN_CHARACTERS = 80  # of what a client sent
 
 
 class Refused(Exception):
@@ -32,78 +32,27 @@ class Refused(Exception):
 
     def __init__(self, status: int, message: str, param: str | None = None, retry_seconds: int | None = None) -> None:
         super().__init__(message)
-        self.status, self.param, self.retry_seconds = status, param, retry_seconds
+        self.status = status
+        self.param = param
+        self.retry_seconds = retry_seconds
 
     @property
-    def body(self) -> Json:
+    def response(self) -> ErrorResponse:
         """The error as OpenAI words it."""
-        kind = {429: "rate_limit_error", 404: "not_found_error"}.get(
-            self.status, "invalid_request_error" if self.status < 500 else "server_error"
-        )
-        return {"error": {"message": str(self), "type": kind, "param": self.param, "code": None}}
+        kind = KINDS.get(self.status) or ("server_error" if self.status >= 500 else "invalid_request_error")
+        return ErrorResponse(error=ErrorDetail(message=str(self), type=kind, param=self.param))
 
 
-class StreamOptions(BaseModel):
-    """What a stream holds beside the text."""
-
-    model_config = ConfigDict(strict=True, extra="forbid")
-    include_usage: bool | None = None
-
-
-class Request(BaseModel):
-    """The body of POST /v1/completions; null counts as not given."""
-
-    model_config = ConfigDict(strict=True, extra="forbid")
-    model: str | None = None
-    prompt: str | Annotated[list[str], Field(min_length=1)]
-    max_tokens: int | None = None
-    temperature: float | None = None
-    top_p: float | None = None
-    top_k: int | None = None
-    repetition_penalty: float | None = None
-    seed: Annotated[int, Field(ge=0, le=MAX_SEED)] | None = None
-    stop: str | Annotated[list[str], Field(max_length=MAX_STOPS)] | None = None
-    n: Annotated[int, Field(ge=1)] | None = None
-    logprobs: Annotated[int, Field(ge=0, le=5)] | None = None
-    echo: bool | None = None
-    stream: bool | None = None
-    stream_options: StreamOptions | None = None
-    user: str | None = None
-    # Taken where they change nothing.
-    best_of: Literal[1] | None = None
-    frequency_penalty: Annotated[float, Field(ge=0, le=0)] | None = None
-    presence_penalty: Annotated[float, Field(ge=0, le=0)] | None = None
-    logit_bias: Annotated[dict[str, float], Field(max_length=0)] | None = None
-    suffix: Annotated[str, Field(max_length=0)] | None = None
-
-    @property
-    def prompts(self) -> list[str]:
-        """The prompts; one that is given as a string is a list of one."""
-        return [self.prompt] if isinstance(self.prompt, str) else self.prompt
-
-    @property
-    def samples(self) -> int:
-        """Texts per prompt."""
-        return self.n or 1
-
-
-def parse(body: bytes, model: str, limits: Limits) -> Request:
+def parse(body: bytes, model: str, limits: Limits) -> CompletionRequest:
     """Return a request after checking it against the limits; `Refused` says what is wrong with which field."""
     try:
-        request = Request.model_validate_json(body)
+        request = CompletionRequest.model_validate_json(body)
     except ValidationError as error:
         raise _refused(error) from None
     if request.model not in (None, model):
-        raise Refused(404, f"model {_short(request.model)} is not here: this server has {model}", "model")
-    texts, characters = len(request.prompts) * request.samples, sum(map(len, request.prompts))
-    if characters > limits.max_prompt_characters:
-        most = f"this server takes {limits.max_prompt_characters:,} at most"
-        raise Refused(400, f"the prompt has {characters:,} characters: {most}", "prompt")
-    if texts > limits.max_concurrent:
-        raise Refused(400, f"prompts times n are {texts} texts: {limits.max_concurrent} per request at most", "n")
-    if request.max_tokens is not None and request.max_tokens > limits.max_tokens:
-        raise Refused(400, f"max_tokens must be {limits.max_tokens} or below, not {request.max_tokens}", "max_tokens")
-    if any(len(stop) > MAX_STOP_CHARACTERS for stop in _stops(request)):
+        raise Refused(404, f"model {short(request.model)} is not here: this server has {model}", "model")
+    _check_limits(request, limits)
+    if any(len(stop) > MAX_STOP_CHARACTERS for stop in request.stops):
         raise Refused(400, f"a stop string may have {MAX_STOP_CHARACTERS} characters at most", "stop")
     if request.echo and request.logprobs is not None:
         raise Refused(400, "echo and logprobs do not go together here: ask for one of them", "echo")
@@ -112,59 +61,40 @@ def parse(body: bytes, model: str, limits: Limits) -> Request:
     return request
 
 
-def settings(request: Request, limits: Limits) -> Settings:
+def settings(request: CompletionRequest, limits: Limits) -> Settings:
     """Return how the texts are continued; a seed is drawn where none is given. `Refused` for values out of range."""
-
-    def given(value: Any, otherwise: Any) -> Any:
-        return otherwise if value is None else value
-
+    given = request.model_dump(include=set(Defaults.model_fields), exclude_none=True)
+    values = Defaults.within(limits).model_copy(update=given)
+    seed = secrets.randbelow(RANDOM_SEEDS) if request.seed is None else request.seed
     try:
-        sampling = Sampling(
-            given(request.temperature, 0.8),
-            given(request.top_k, 0),
-            given(request.top_p, 0.95),
-            given(request.repetition_penalty, 1.0),
-        )
-        seed = given(request.seed, secrets.randbelow(RANDOM_SEEDS))
-        return Settings(given(request.max_tokens, min(200, limits.max_tokens)), sampling, seed, tuple(_stops(request)))
-    except UserError as error:
-        name = str(error).split(" ", 1)[0].replace("-", "_").replace("max_new_tokens", "max_tokens")
-        message = str(error).replace("-new-tokens", "_tokens")
-        raise Refused(400, message, name if name in Request.model_fields else "stop") from None
+        sampling = Sampling(values.temperature, values.top_k, values.top_p, values.repetition_penalty)
+        return Settings(values.max_tokens, sampling, seed, request.stops)
+    except InvalidSetting as error:
+        field = "max_tokens" if error.field == "max_new_tokens" else error.field
+        raise Refused(400, f"{field} {error.reason}", field) from None
 
 
-def texts(request: Request, settings: Settings, tokenizer: Tokenizer) -> list[Continuation]:
-    """Return the texts to be made: all samples of the first prompt, then of the next."""
+def sequences(request: CompletionRequest, settings: Settings, tokenizer: Tokenizer) -> list[TextSequence]:
+    """Return the texts to be decoded: all samples of the first prompt, then of the next."""
     return [
-        Continuation(tokenizer, prompt, settings, sample, request.logprobs)
+        TextSequence(tokenizer, prompt, settings, sample, request.logprobs)
         for prompt in request.prompts
         for sample in range(request.samples)
     ]
 
 
-def choice(index: int, text: str, reason: FinishReason | None, costs: Json | None) -> Json:
-    """Return one entry of `choices`."""
-    return {"index": index, "text": text, "logprobs": costs, "finish_reason": reason}
-
-
-def costs(choices: tuple[Choice, ...], tokenizer: Tokenizer) -> Json:
-    """Return `logprobs`: log-probabilities (nats) of the tokens and of the likeliest in their place.
-
-    Of tokens that are spelled alike the likelier one counts.
-    """
-
-    def top(one: Choice) -> dict[str, float]:
-        spelled: dict[str, float] = {}
-        for token, nats in one.top.items():
-            spelled.setdefault(spelling(tokenizer, token), round(nats, 4))
-        return spelled
-
-    return {
-        "tokens": [spelling(tokenizer, one.token) for one in choices],
-        "token_logprobs": [round(one.log_probability, 4) for one in choices],
-        "top_logprobs": [top(one) for one in choices],
-        "text_offset": [one.offset for one in choices],
-    }
+def logprobs(tokens: Iterable[Choice], tokenizer: Tokenizer) -> Logprobs:
+    """Return log-probabilities (nats) of the tokens and of the likeliest in their place."""
+    answer = Logprobs(tokens=[], token_logprobs=[], top_logprobs=[], text_offset=[])
+    for token in tokens:
+        likeliest: dict[str, float] = {}
+        for other, nats in token.top.items():  # of tokens that are spelled alike, the likelier one counts
+            likeliest.setdefault(spelling(tokenizer, other), round(nats, 4))
+        answer.tokens.append(spelling(tokenizer, token.token))
+        answer.token_logprobs.append(round(token.log_probability, 4))
+        answer.top_logprobs.append(likeliest)
+        answer.text_offset.append(token.offset)
+    return answer
 
 
 def spelling(tokenizer: Tokenizer, token: int) -> str:
@@ -176,38 +106,46 @@ def spelling(tokenizer: Tokenizer, token: int) -> str:
         return "bytes:" + "".join(f"\\x{byte:02x}" for byte in spelled)
 
 
-def usage(request: Request, texts: list[Continuation], completion_tokens: int) -> Json:
-    """Return how many tokens were read and written; a prompt counts once, however many texts continue it."""
-    prompt_tokens = sum(text.prompt_tokens for text in texts[:: request.samples])
-    return {
-        "prompt_tokens": prompt_tokens,
-        "completion_tokens": completion_tokens,
-        "total_tokens": prompt_tokens + completion_tokens,
-    }
+def usage(request: CompletionRequest, sequences: Sequence[TextSequence], completion_tokens: int) -> Usage:
+    """Return how many tokens were read and written."""
+    prompt_tokens = sum(sequence.prompt_tokens for sequence in sequences[:: request.samples])
+    total_tokens = prompt_tokens + completion_tokens
+    return Usage(prompt_tokens=prompt_tokens, completion_tokens=completion_tokens, total_tokens=total_tokens)
 
 
-def _stops(request: Request) -> list[str]:
-    return [request.stop] if isinstance(request.stop, str) else request.stop or []
+def short(text: object) -> str:
+    """Return the beginning of what a client sent."""
+    return str(text)[:SHOWN_CHARACTERS]
+
+
+def _check_limits(request: CompletionRequest, limits: Limits) -> None:
+    texts = len(request.prompts) * request.samples
+    characters = sum(map(len, request.prompts))
+    if characters > limits.max_prompt_characters:
+        most = f"this server takes {limits.max_prompt_characters:,} at most"
+        raise Refused(400, f"the prompt has {characters:,} characters: {most}", "prompt")
+    if texts > limits.max_concurrent:
+        raise Refused(400, f"prompts times n are {texts} texts: {limits.max_concurrent} per request at most", "n")
+    if request.max_tokens is not None and request.max_tokens > limits.max_tokens:
+        raise Refused(400, f"max_tokens must be {limits.max_tokens} or below, not {request.max_tokens}", "max_tokens")
 
 
 def _refused(error: ValidationError) -> Refused:
     """Return the first mistake in one line."""
     first = error.errors(include_url=False, include_input=False)[0]
-    if first["type"] == "json_invalid":
-        return Refused(400, f"the body is not JSON: {first['msg'].removeprefix('Invalid JSON: ')}")
+    kind, message = first["type"], first["msg"]
+    if kind == "json_invalid":
+        return Refused(400, f"the body is not JSON: {message.removeprefix('Invalid JSON: ')}")
     if not first["loc"]:
         return Refused(400, 'the body must be a JSON object, such as {"prompt": "Il était"}')
     field = str(first["loc"][0])
-    if first["type"] == "extra_forbidden":
-        return Refused(
-            400, f"{_short('.'.join(map(str, first['loc'])))} is not a field that this server knows", _short(field)
-        )
+    if kind == "extra_forbidden":
+        name = short(".".join(map(str, first["loc"])))
+        return Refused(400, f"{name} is not a field that this server knows", short(field))
+    if kind == UNSUPPORTED:
+        return Refused(400, message, field)
     if field == "prompt":
         return Refused(400, "prompt must be a string, or a list of at least one string", field)
     if field == "stop":
         return Refused(400, f"stop must be a string or a list of at most {MAX_STOPS} strings", field)
-    return Refused(400, f"{field}: {first['msg'][0].lower()}{first['msg'][1:]}", field)
-
-
-def _short(text: object) -> str:
-    return str(text)[:80]
+    return Refused(400, f"{field}: {message[0].lower()}{message[1:]}", field)

@@ -1,167 +1,168 @@
-"""What a server serves, and one request on its way from the batch to its answer; no HTTP here (see `web`).
+"""What a server serves, and one request on its way from the batch to its answer; no HTTP here (see `app`)."""
 
-An answer comes in one piece or as server-sent events: `data: {...}` with one or more tokens each, then `data: [DONE]`.
-"""
-
-import asyncio
-import json
 import time
 import uuid
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Self
 
-from gptmodel.runtime.bundle import Bundle, read_info
+from gptmodel.decoding.sequence import Delta, Settings
+from gptmodel.errors import UserError
+from gptmodel.runtime.bundle import Bundle
 from gptmodel.runtime.session import Device
-from gptmodel.serving import completions
-from gptmodel.serving.completions import Json, Refused
+from gptmodel.serving import completions, wire
+from gptmodel.serving.completions import Refused
 from gptmodel.serving.limits import Limits
-from gptmodel.serving.metrics import Meters
-from gptmodel.serving.scheduler import Batch, Part, Scheduler, Ticket
+from gptmodel.serving.metrics import Metrics
+from gptmodel.serving.scheduler import Answer, Busy, Scheduler, TextBatch
 from gptmodel.serving.slots import open_slots
-
-GONE = 499  # nginx's status for a client that went away before the answer
 
 
 @dataclass(eq=False)
 class Service:
-    """A bundle, its scheduler and its meters."""
+    """A bundle, its scheduler and its figures."""
 
     bundle: Bundle
     limits: Limits
     scheduler: Scheduler
-    meters: Meters = field(default_factory=Meters)
-    draining: bool = False
+    metrics: Metrics = field(init=False)
+    draining: bool = False  # no request is taken any more
     cut_off: int = 0  # requests that the end of the server has ended
 
+    def __post_init__(self) -> None:
+        self.metrics = Metrics(self.scheduler)
+
     @classmethod
-    def open(cls, path: Path, device: Device, threads: int, variant: str | None, limits: Limits) -> "Service":
-        """Load a bundle; on a CPU the default graph is fp32, whose texts do not depend on their neighbours."""
-        graph = variant or ("fp32" if device == "cpu" and "fp32" in read_info(path).graphs else None)
-        bundle = Bundle.load(path, device, threads, graph)
-        batch = Batch(open_slots(bundle, limits.max_concurrent), bundle.tokenizer)
+    def open(cls, path: Path, device: Device, threads: int, graph: str | None, limits: Limits) -> Self:
+        """Load a bundle; on a CPU the default graph is exact: its texts do not depend on their neighbours."""
+        bundle = Bundle.load(path, device, threads, graph, exact=device == "cpu")
+        batch = TextBatch(open_slots(bundle, limits.max_concurrent), bundle.tokenizer)
         return cls(bundle, limits, Scheduler(batch, limits.max_queue))
+
+    @property
+    def name(self) -> str:
+        """The model's."""
+        return self.bundle.info.model
 
     @property
     def summary(self) -> str:
         """What is served, in one line."""
         bundle, limits = self.bundle, self.limits
         return (
-            f"{bundle.path}: {bundle.info.variant}, {bundle.graph} on {bundle.place},"
+            f"{bundle.path}: {self.name}, {bundle.graph} on {bundle.device},"
             f" {limits.max_concurrent} texts at once, {limits.max_queue} may wait"
         )
 
     @property
-    def model(self) -> Json:
-        """The model as OpenAI lists it, and what a person wants to know of it."""
+    def model(self) -> wire.Model:
+        """The model as it is listed."""
         info = self.bundle.info
-        return {
-            "id": info.variant,
-            "object": "model",
-            "created": int(self.bundle.path.stat().st_mtime),
-            "owned_by": "gptmodel",
-            "level": info.level,
-            "context": info.context,
-            "vocab_size": info.vocab_size,
-            "parameters": info.parameters,
-            "graph": self.bundle.graph,
-            "corpus": dict(info.corpus),
-            "limits": vars(self.limits),
-        }
+        return wire.Model(
+            id=self.name,
+            created=int(self.bundle.path.stat().st_mtime),
+            level=info.level,
+            context=info.context,
+            vocab_size=info.vocab_size,
+            parameters=info.parameters,
+            graph=self.bundle.graph,
+            corpus=info.corpus,
+            limits=self.limits,
+            defaults=wire.Defaults.within(self.limits),
+        )
 
-
-@dataclass(eq=False)
-class Job:
-    """One request for completions on its way."""
-
-    service: Service
-    request: completions.Request
-    seed: int
-    ticket: Ticket
-    name: str = field(default_factory=lambda: f"cmpl-{uuid.uuid4().hex}")
-    created: int = field(default_factory=lambda: int(time.time()))
-    tokens: int = 0
-    status: int = GONE  # until the answer is complete
-
-    async def parts(self) -> AsyncIterator[dict[int, Part]]:
-        """Yield what has come, by text, until all have ended; what ended them early is raised."""
-        left = len(self.ticket.texts)
-        while left:
-            come = [await self.ticket.parts.get()]
-            while not self.ticket.parts.empty():
-                come.append(self.ticket.parts.get_nowait())
-            merged: dict[int, Part] = {}
-            for one in come:
-                if isinstance(one, Exception):
-                    raise one
-                index, part = one
-                merged[index] = merged[index] + part if index in merged else part
-                left -= part.finish_reason is not None
-            if self.tokens == 0:
-                self.service.meters.first_token_seconds.add(time.monotonic() - self.ticket.arrived)
-            self.tokens += sum(part.tokens for part in merged.values())
-            yield merged
-        self.status = 200
-
-    def answer(self, choices: list[Json], **more: Json | None) -> Json:
-        """Return a body or an event."""
-        head = {"id": self.name, "object": "text_completion", "created": self.created}
-        return {**head, "model": self.service.bundle.info.variant, "choices": choices, "seed": self.seed, **more}
-
-    def choice(self, index: int, part: Part) -> Json:
-        """Return one entry of `choices`."""
-        wanted = self.request.logprobs is not None
-        costs = completions.costs(part.choices, self.service.bundle.tokenizer) if wanted else None
-        return completions.choice(index, part.text, part.finish_reason, costs)
-
-    def echo(self, index: int) -> str:
-        """Return what comes before text number `index`."""
-        return self.request.prompts[index // self.request.samples] if self.request.echo else ""
-
-    async def whole(self) -> Json:
-        """Return the answer in one piece."""
-        texts = {index: Part(self.echo(index), 0) for index in range(len(self.ticket.texts))}
-        async for come in self.parts():
-            texts |= {index: texts[index] + part for index, part in come.items()}
-        usage = completions.usage(self.request, self.ticket.texts, self.tokens)
-        return self.answer([self.choice(index, part) for index, part in texts.items()], usage=usage)
-
-    async def events(self) -> AsyncIterator[str]:
-        """Yield the answer as server-sent events; an error in mid-stream is the last of them."""
-        options = self.request.stream_options
-        with_usage = bool(options and options.include_usage)
-        more: dict[str, Json | None] = {"usage": None} if with_usage else {}
+    def submit(self, request: wire.CompletionRequest) -> "Completion":
+        """Queue the texts of a request; `Refused` where there is no room, or the prompt cannot be encoded."""
+        settings = completions.settings(request, self.limits)
         try:
-            if self.request.echo:
-                echoes = {index: Part(self.echo(index), 0) for index in range(len(self.ticket.texts))}
-                yield _event(self.answer([self.choice(*item) for item in echoes.items()], **more))
-            async for come in self.parts():
-                yield _event(self.answer([self.choice(*item) for item in come.items()], **more))
-        except Exception:  # logged by the scheduler
-            self.status = 500
-            yield _event(broken().body)
-            return
-        if with_usage:
-            yield _event(self.answer([], usage=completions.usage(self.request, self.ticket.texts, self.tokens)))
-        yield "data: [DONE]\n\n"
+            self.scheduler.require(len(request.prompts) * request.samples)  # before the work of encoding
+            answer = self.scheduler.submit(completions.sequences(request, settings, self.bundle.tokenizer))
+        except Busy as busy:
+            raise Refused(429, str(busy), retry_seconds=busy.retry_seconds) from None
+        except UserError as error:
+            raise Refused(400, str(error), "prompt") from None
+        return Completion(self, request, settings, answer)
 
-    def __enter__(self) -> "Job":
+
+class Completion:
+    """One request on its way to its answer; leaving its `with` block frees the slots that are still taken."""
+
+    def __init__(self, service: Service, request: wire.CompletionRequest, settings: Settings, answer: Answer) -> None:
+        self._service = service
+        self._request = request
+        self._settings = settings
+        self._answer = answer
+        self._id = f"cmpl-{uuid.uuid4().hex}"
+        self._created = int(time.time())
+        self._tokens = 0
+
+    def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        """Free the places that are still taken, and count the request; the server's end alone cancels it."""
-        self.service.scheduler.cancel(self.ticket)
-        if kind is asyncio.CancelledError:
-            self.status = 503
-            self.service.cut_off += 1
-        self.service.meters.requests[str(self.status)] += 1
-        self.service.meters.request_seconds.add(time.monotonic() - self.ticket.arrived)
+    def __exit__(self, *_: object) -> None:
+        self._service.scheduler.cancel(self._answer)
+        self._service.metrics.request_seconds.observe(time.monotonic() - self._answer.arrived)
 
+    async def whole(self) -> wire.CompletionResponse:
+        """Return the answer in one piece."""
+        deltas = self._prompts()
+        async for new in self._deltas():
+            deltas |= {index: deltas[index] + delta for index, delta in new.items()}
+        return self._response(deltas, usage=self._usage())
 
-def _event(value: Json) -> str:
-    return f"data: {json.dumps(value, ensure_ascii=False)}\n\n"
+    async def events(self) -> AsyncIterator[wire.CompletionResponse]:
+        """Yield the answer in pieces as they come, the prompts first if they are to be echoed."""
+        options = self._request.stream_options
+        with_usage = bool(options and options.include_usage)
+        no_usage = {"usage": None} if with_usage else {}
+        if self._request.echo:
+            yield self._response(self._prompts(), **no_usage)
+        async for deltas in self._deltas():
+            yield self._response(deltas, **no_usage)
+        if with_usage:
+            yield self._response({}, usage=self._usage())
 
+    async def _deltas(self) -> AsyncIterator[dict[int, Delta]]:
+        """Yield what has come, by text, until all have ended; what ended them early is raised."""
+        left = len(self._answer.sequences)
+        while left:
+            arrived = [await self._answer.deltas.get()]
+            while not self._answer.deltas.empty():
+                arrived.append(self._answer.deltas.get_nowait())
+            deltas: dict[int, Delta] = {}
+            for item in arrived:
+                if isinstance(item, Exception):
+                    raise item
+                index, delta = item
+                deltas[index] = deltas[index] + delta if index in deltas else delta
+                left -= delta.finish_reason is not None
+            if self._tokens == 0:
+                self._service.metrics.first_token_seconds.observe(time.monotonic() - self._answer.arrived)
+            self._tokens += sum(delta.tokens for delta in deltas.values())
+            yield deltas
 
-def broken() -> Refused:
-    """Return what a client hears of an error in the server."""
-    return Refused(500, "decoding failed: the server's log says why")
+    def _prompts(self) -> dict[int, Delta]:
+        """Return what comes before each text: its prompt, if it is to be echoed."""
+        prompts, samples = self._request.prompts, self._request.samples
+        texts = range(len(self._answer.sequences))
+        return {index: Delta(prompts[index // samples] if self._request.echo else "", 0) for index in texts}
+
+    def _usage(self) -> wire.Usage:
+        return completions.usage(self._request, self._answer.sequences, self._tokens)
+
+    def _response(self, deltas: dict[int, Delta], **usage: wire.Usage | None) -> wire.CompletionResponse:
+        """Return an answer or an event; `usage` is in it only if it is given, even as None."""
+        return wire.CompletionResponse(
+            id=self._id,
+            object="text_completion",
+            created=self._created,
+            model=self._service.name,
+            choices=[self._choice(index, delta) for index, delta in deltas.items()],
+            seed=self._settings.seed,
+            **usage,
+        )
+
+    def _choice(self, index: int, delta: Delta) -> wire.CompletionChoice:
+        wanted = self._request.logprobs is not None
+        logprobs = completions.logprobs(delta.choices, self._service.bundle.tokenizer) if wanted else None
+        return wire.CompletionChoice(index=index, text=delta.text, logprobs=logprobs, finish_reason=delta.finish_reason)

@@ -1,0 +1,80 @@
+"""`gptmodel serve`: a bundle over HTTP, until SIGTERM or Ctrl-C. They drain, and the exit code is 0.
+
+Left out on purpose: several worker processes (they would not share a batch), TLS and passwords (put a proxy before it).
+"""
+
+import ipaddress
+import logging
+import socket
+from typing import Annotated
+
+import typer
+
+from gptmodel.cli.arguments import BundleFolder
+from gptmodel.errors import UserError, one_line_errors
+from gptmodel.progress import say
+from gptmodel.runtime.session import Device
+from gptmodel.serving.limits import Limits
+
+
+@one_line_errors()
+def serve(
+    bundle: BundleFolder,
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; 0.0.0.0: all, for other machines too.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen on; 0: any free one.")] = 8000,
+    max_concurrent: Annotated[int, typer.Option(help="Texts decoded together.")] = 32,
+    max_queue: Annotated[int, typer.Option(help="Texts that may wait; more get 429.")] = 256,
+    max_tokens: Annotated[int, typer.Option(help="The most tokens that a text may ask for.")] = 1024,
+    max_prompt_characters: Annotated[int, typer.Option(help="The longest prompt of a request.")] = 10_000,
+    drain_seconds: Annotated[int, typer.Option(help="Time for running requests to end after SIGTERM.")] = 30,
+    device: Annotated[Device, typer.Option(help="auto: CUDA where there is one.")] = "cpu",
+    graph: Annotated[
+        str | None,
+        typer.Option(help="portable, fp32, int8 or fp16. [default on a CPU: fp32, exact in company]"),
+    ] = None,
+    threads: Annotated[int, typer.Option(help="CPU threads of the model; one core is for the network.")] = 1,
+) -> None:
+    """Serve a bundle over HTTP: a playground page at /, an OpenAI-compatible API under /v1.
+
+    Requests are decoded together; each gets the text that `gptmodel generate --graph fp32` gives for its seed. The API
+    is described at /openapi.json; there are /health and /metrics (Prometheus) too. It listens to this machine only,
+    unless --host says otherwise.
+    """
+    limits = Limits(max_concurrent, max_queue, max_tokens, max_prompt_characters)
+    try:
+        from gptmodel.serving import server
+        from gptmodel.serving.service import Service
+    except ModuleNotFoundError as error:
+        if (error.name or "").split(".")[0] == "gptmodel":
+            raise
+        raise UserError(f"{error.name} is not installed: pip install 'gptmodel[serve]'") from None
+    service = Service.open(bundle, device, threads, graph, limits)
+    listening = _listen(host, port)
+    say(service.summary)
+    _announce(listening)
+    logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    lost = server.run(service, listening, drain_seconds)
+    say(f"stopped: {f'{lost} requests were cut off' if lost else 'all requests were answered'}")
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """Return a listening socket; `UserError` where the address cannot be had."""
+    if not 0 <= port < 1 << 16:
+        raise UserError(f"--port must be between 0 (any) and 65535, not {port}")
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=2048)
+    except OSError as error:
+        raise UserError(
+            f"cannot listen on {host}:{port} ({error.strerror}): name another --port, or --host 127.0.0.1"
+        ) from None
+
+
+def _announce(listening: socket.socket) -> None:
+    address, port = listening.getsockname()[:2]
+    if not ipaddress.ip_address(address).is_loopback:
+        say("note: other machines can reach it, and nothing asks them for a password")
+    shown = f"[{address}]" if ":" in address else address
+    say(f"listening on http://{shown}:{port} (Ctrl-C ends)")
