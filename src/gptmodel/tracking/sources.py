@@ -69,27 +69,31 @@ def _of_revision(revision: str, name: str) -> CharacterCosts:
     from dvc_data.index import DataIndexDirError
 
     path = (_folder(name) / FILE).as_posix()
+    lost = (
+        f"{path} of {revision} is not in DVC's cache: get it with `dvc fetch` or `dvc pull` at that revision, "
+        f"or make it again (`dvc exp apply {revision}`, `dvc repro`)"
+    )
+    unknown = f"{revision} has no {path}: it knows no such model, or is older than this file"
     try:
         repository = DVCFileSystem(rev=revision)
-        if repository.isdir(_folder(name).as_posix()) and repository.isfile(path):
-            with TemporaryDirectory() as scratch:
-                repository.get_file(path, f"{scratch}/{FILE}")
-                return _read_copy(Path(scratch) / FILE, f"{revision}:{name}")
+        with TemporaryDirectory() as scratch:
+            copy = Path(scratch) / FILE
+            try:
+                copy.write_bytes(repository.read_bytes(path))
+            except FileNotFoundError:
+                raise UserError(lost if repository.isfile(path) else unknown) from None
+            return _read_copy(copy, f"{revision}:{name}")
     except RevError:
         raise UserError(
             f"{revision} is no Git revision or DVC experiment here: see `git log` and `dvc exp list -A`"
         ) from None
-    except (FileNotFoundError, DataIndexDirError):
-        raise UserError(
-            f"{path} of {revision} is not in DVC's cache: get it with `dvc fetch` or `dvc pull` at that revision, "
-            f"or make it again (`dvc exp apply {revision}`, `dvc repro`)"
-        ) from None
+    except DataIndexDirError:  # not even the list of the folder's files is there
+        raise UserError(lost) from None
     except (DvcException, OSError) as error:
         said = store.without_password(brief(error))
         raise UserError(
             f"dvc cannot get {path} of {revision} ({said}): run this in the root of a Git and DVC repository"
         ) from None
-    raise UserError(f"{revision} has no {path}: it knows no such model, or is older than this file")
 
 
 def _of_run(run_id: str) -> CharacterCosts:
