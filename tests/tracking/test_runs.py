@@ -19,29 +19,33 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gptmodel.errors import Stopped
+from gptmodel.results.bundle import Origin
 from gptmodel.tracking import runs as tracked
 from gptmodel.tracking.run import Run
+from gptmodel.tracking.runs import Identity
 from gptmodel.tracking.store import open_store
+from tests.support import outputs
 from tests.support.stores import kill, serving
 
-SOURCE = Path(tracked.__file__).parents[1]
-CORPUS = {"name": "essai", "title": "Un essai", "sha256": "0f" * 32}
+SOURCE = Path(tracked.__file__).parents[2]
+CORPUS = Origin(name="essai", title="Un essai", author=None, year=None, language="fr", licence="MIT")
 STAGE = """
 import sys
-from gptmodel import tracking
-corpus = {"name": "premier", "title": "Le premier texte", "sha256": "ab" * 32}
-with tracking.run(fingerprint=sys.argv[1], variant="gpt-char", corpus=corpus, level="char", stage="train") as run:
+from gptmodel.results.bundle import Origin
+from gptmodel.tracking import runs
+corpus = Origin(name="premier", title="Le premier texte", author=None, year=None, language=None, licence="MIT")
+with runs.run(runs.Identity(sys.argv[1], "gpt-char", "char", corpus), "train") as run:
     run.log_params({"network": "gpt"})
     run.log_history([{"step": 0, "train_loss_nats": 4.5}])
     run.log_text("Il était une fois", "samples/été.md")
 print("done", "mlflow" in sys.modules)
 """
 
-TEXT = {"name": "essai", "source": "essai.txt", "splits": {"train": {"characters": 9, "sha256": "0f" * 32}}}
+TEXT = outputs.corpus("essai")
 
 
 def stage(name: str, fingerprint: str = "f00d") -> AbstractContextManager[Run]:
-    return tracked.run(fingerprint=fingerprint, variant="gpt-char", corpus=CORPUS, level="char", stage=name)
+    return tracked.run(Identity(fingerprint, "gpt-char", "char", CORPUS), name)
 
 
 def rows(*steps: int) -> list[dict[str, Any]]:
@@ -49,7 +53,7 @@ def rows(*steps: int) -> list[dict[str, Any]]:
 
 
 def process(root: Path, fingerprint: str, script: str = STAGE, **extra: str) -> subprocess.Popen[str]:
-    environment = {**os.environ, "PYTHONPATH": str(SOURCE), "DVC_ROOT": str(root), **extra}
+    environment = {**os.environ, "PYTHONPATH": str(SOURCE), "DVC_ROOT": str(root), "GPTMODEL_TRACKING": "", **extra}
     command = [sys.executable, "-c", script, fingerprint]
     return subprocess.Popen(
         command, env=environment, cwd=root, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
@@ -138,11 +142,12 @@ def test_the_stages_of_a_model_share_one_run(root: Path, monkeypatch: pytest.Mon
     assert {name: tags[f"stage.{name}"] for name in ("train", "evaluate", "export")} == dict.fromkeys(
         ("train", "evaluate", "export"), "finished"
     )
-    expected = {"corpus": "essai", "corpus.title": "Un essai", "level": "char", "variant": "gpt-char"}
+    expected = {"corpus": "essai", "corpus.title": "Un essai", "level": "char", "model": "gpt-char"}
     expected |= {"dvc.stage": "evaluate@gpt-char", "restored": "false", "mlflow.note.content": "# Un essai"}
     assert expected.items() <= tags.items()
-    (dataset,) = only.inputs.dataset_inputs
-    assert (dataset.dataset.name, dataset.dataset.digest) == ("essai/train", "0f" * 8)
+    assert "corpus.author" not in tags  # not known
+    found = {(used.dataset.name, used.dataset.digest) for used in only.inputs.dataset_inputs}
+    assert found == {(f"essai/{split}", text.sha256[:16]) for split, text in TEXT.splits.items()}
     artifacts = root / "mlartifacts" / only.info.run_id / "artifacts"
     assert sorted(str(path.relative_to(artifacts)) for path in artifacts.rglob("*.json")) == [
         "again/bundle.json",
@@ -219,9 +224,9 @@ def test_an_experiments_report_stays_off_the_baselines_runs(root: Path, monkeypa
             pass
     monkeypatch.setenv("DVC_EXP_NAME", "quick-fox")
     with stage("report") as run:
-        assert run.id is None
+        assert (run.client, run.id) == (None, "")
     with stage("train", "another"), stage("report", "another") as run:
-        assert run.id is not None
+        assert run.id
     assert len(runs()) == 2
 
 
@@ -291,14 +296,6 @@ def test_the_machine_is_looked_at_beside_the_curve(root: Path) -> None:
     assert curve(only.info.run_id, "system/cpu_utilization_percentage") == [100, 200]  # of intervals
     assert 10 < only.data.metrics["system/process_memory_megabytes"] < 100_000
     assert 0 < only.data.metrics["system/system_memory_usage_percentage"] <= 100
-
-
-def test_neighbours_have_different_colours(root: Path) -> None:
-    for number in range(12):
-        with stage("train", f"model {number}"):
-            pass
-    colors = [run.data.tags["mlflow.runColor"] for run in runs()]
-    assert all(len(set(colors[first : first + 10])) == 10 for first in range(3))
 
 
 def test_a_curve_that_arrived_in_part_is_not_taken_for_whole(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -406,7 +403,7 @@ def test_a_broken_store_costs_one_line(
     said = capsys.readouterr()
     assert (said.out, said.err.count("\n")) == ("", 1), said.err
     assert said.err.startswith("tracking: off for this stage: ")
-    assert run.id is None
+    assert (run.client, run.id) == (None, "")
     assert time.monotonic() - started < 15  # MLflow alone waits 100 s and more
 
 

@@ -1,12 +1,16 @@
 """`gptmodel compare`: which model is better."""
 
-import json
 import sys
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from gptmodel.errors import one_line_errors
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from gptmodel.results.comparison import ModelScore
 
 Split = Literal["test", "validation"]  # texts that no model was trained on
 
@@ -23,11 +27,11 @@ def compare(
 
     gpt-char: a name under models/.
 
-    ladder: the best of the counts, in data/ladder.
+    baselines: the best of those that count, in data/baselines.
 
-    path/to/folder: a folder with surprisal.npz.
+    path/to/folder: a folder with surprisal.safetensors.
 
-    HEAD~1:gpt-char, my-experiment:ladder: of a Git revision or a DVC experiment, if DVC still has the file.
+    HEAD~1:gpt-char, my-experiment:baselines: of a Git revision or a DVC experiment, if DVC still has the file.
 
     run:RUN_ID: of an MLflow run (from MLFLOW_TRACKING_URI or mlflow.db).
 
@@ -37,13 +41,24 @@ def compare(
     from rich.console import Console
 
     from gptmodel.evaluation import comparison
+    from gptmodel.tracking import sources
 
-    costs = comparison.read_all(models)
-    rows, pairs = comparison.models(costs, split), comparison.pairs(costs, split)
-    text = comparison.text_of(costs, split)
+    compared = comparison.compare(sources.read_all(models), split)
     if as_json:
-        sys.stdout.write(json.dumps({**text, "models": rows, "pairs": pairs}, ensure_ascii=False) + "\n")
+        sys.stdout.write(compared.model_dump_json() + "\n")
         return
-    sys.stdout.write(f"{text['split']}: {text['characters']:,} characters, sha256 {text['sha256'][:12]}\n\n")
-    Console().print(comparison.table(rows))
-    sys.stdout.write("\n" + "".join(f"{comparison.sentence(pair)}\n" for pair in pairs))
+    sys.stdout.write(f"{split}: {compared.characters:,} characters, sha256 {compared.sha256[:12]}\n\n")
+    Console().print(_table(compared.models))
+    sys.stdout.write("\n" + "".join(f"{comparison.sentence(pair)}\n" for pair in compared.pairs))
+
+
+def _table(models: list["ModelScore"]) -> "Table":
+    from rich.table import Table
+    from rich.text import Text
+
+    drawn = Table("model", box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    drawn.add_column("bits/char", justify="right", no_wrap=True)
+    drawn.add_column("95 % interval", no_wrap=True)
+    for model in models:
+        drawn.add_row(Text(model.name), f"{model.bits_per_char:.3f}", f"{model.low:.3f} to {model.high:.3f}")
+    return drawn

@@ -1,13 +1,10 @@
-"""`gptmodel register`: the command, which runs `tracking.registry` in a process of its own."""
+"""`gptmodel register`: put bundles into MLflow's model registry."""
 
-import subprocess
-import sys
-from importlib.util import find_spec
 from typing import Annotated
 
 import typer
 
-from gptmodel.errors import UserError, one_line_errors
+from gptmodel.errors import one_line_errors
 
 
 @one_line_errors()
@@ -18,7 +15,13 @@ def register(
 
     `mlflow.pyfunc.load_model("models:/gptmodel-CORPUS-LEVEL@champion")` and `mlflow models serve` then write text.
     """
-    if find_spec("mlflow") is None:
-        raise UserError("mlflow is not installed: pip install 'gptmodel[pipeline]'")
-    command = [sys.executable, "-m", "gptmodel.tracking.registry", *(models or [])]
-    raise typer.Exit(subprocess.run(command, check=False).returncode)
+    from gptmodel.tracking import store
+
+    store.require("mlflow")
+    from gptmodel.layout import ModelFolder
+    from gptmodel.tracking import registry
+
+    names = models or registry.exported_models()
+    lines = registry.register([ModelFolder(name).bundle for name in names])
+    for name, line in zip(names, lines, strict=True):
+        typer.echo(f"{name}: {line}")

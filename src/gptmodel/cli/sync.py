@@ -1,13 +1,10 @@
-"""`gptmodel sync`: the command, which runs `tracking.sync` in a process of its own."""
+"""`gptmodel sync`: rebuild MLflow's runs from the DVC outputs."""
 
-import subprocess
-import sys
-from importlib.util import find_spec
 from typing import Annotated
 
 import typer
 
-from gptmodel.errors import UserError, one_line_errors
+from gptmodel.errors import one_line_errors
 
 
 @one_line_errors()
@@ -18,7 +15,10 @@ def sync(
 
     After `dvc pull`, `dvc exp apply`, stages taken from the cache, or a tracking server that was down.
     """
-    if find_spec("mlflow") is None:
-        raise UserError("mlflow is not installed: pip install 'gptmodel[pipeline]'")
-    command = [sys.executable, "-m", "gptmodel.tracking.sync", *(models or [])]
-    raise typer.Exit(subprocess.run(command, check=False).returncode)
+    from gptmodel.tracking import store
+
+    store.require("mlflow")
+    from gptmodel.tracking import sync as rebuilding
+
+    for name in models or rebuilding.trained_models():
+        typer.echo(f"{name}: {rebuilding.sync(name)}")

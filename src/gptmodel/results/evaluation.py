@@ -37,6 +37,7 @@ class Metrics(Record):
 
     best_step: int
     parameters: int
+    fingerprint: str = Field("", description="of the training whose weights were scored; empty: not told")
     validation: SplitScore
     test: SplitScore | None = Field(None, description="null where there is no test text")
 

@@ -6,7 +6,6 @@ Left out on purpose: streaming and several samples per prompt (MLflow's protocol
 Source: https://mlflow.org/docs/latest/ml/model/models-from-code
 """
 
-from pathlib import Path
 from typing import Any
 
 from mlflow.exceptions import MlflowException
@@ -14,10 +13,9 @@ from mlflow.models import set_model
 from mlflow.pyfunc.model import PythonModel, PythonModelContext
 from pandas import DataFrame
 
-from gptmodel.decoding.generation import Settings, complete
+import gptmodel
 from gptmodel.decoding.sampling import Sampling
-from gptmodel.errors import UserError
-from gptmodel.runtime.bundle import Bundle
+from gptmodel.decoding.sequence import Settings
 
 
 class TextModel(PythonModel):
@@ -25,21 +23,22 @@ class TextModel(PythonModel):
 
     def load_context(self, context: PythonModelContext) -> None:
         """Open the bundle."""
-        self.bundle = Bundle.load(Path(context.artifacts["bundle"]))
+        self.model = gptmodel.load(context.artifacts["bundle"])
 
     def predict(
         self, context: PythonModelContext, model_input: DataFrame, params: dict[str, Any] | None = None
     ) -> list[str]:
         """Return the continuation of each prompt of the first column, without the prompt."""
-        how = dict(params or {})  # all of them: MLflow fills in the defaults of the signature
-        stop, count, seed = tuple(how.pop("stop")), how.pop("max_new_tokens"), how.pop("seed")
         prompts = [str(prompt) for prompt in model_input.iloc[:, 0]]
         try:
-            settings = Settings(int(count), Sampling(**how), int(seed), stop)
-        except UserError as error:  # a server answers 400 to it
+            settings = _settings(**(params or {}))  # all of them: MLflow fills in the defaults of the signature
+            return [finished.text for finished in self.model.complete(prompts, settings)]
+        except gptmodel.UserError as error:  # a server answers 400 to it
             raise MlflowException.invalid_parameter_value(str(error)) from None
-        done = complete(self.bundle.decoder, self.bundle.tokenizer, prompts, settings)
-        return [one.text for one in done]
+
+
+def _settings(max_new_tokens: int, seed: int, stop: list[str], **sampling: Any) -> Settings:
+    return Settings(int(max_new_tokens), Sampling(**sampling), int(seed), tuple(stop))
 
 
 set_model(TextModel())

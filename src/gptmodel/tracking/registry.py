@@ -1,4 +1,4 @@
-"""Bundles as registered MLflow models: `python -m gptmodel.tracking.registry [MODEL...]`, in the repository.
+"""Bundles as registered MLflow models (`gptmodel register`).
 
 Each corpus and level has one registered model, gptmodel-CORPUS-LEVEL; each bundle becomes a version of it, logged in
 its model's run, once. The alias `champion` is the version with the fewest bits per character of the text that the
@@ -11,79 +11,141 @@ Left out on purpose: stages (MLflow has replaced them by aliases), and deleting 
 Source: https://mlflow.org/docs/latest/ml/model-registry
 """
 
-import argparse
 import re
 import shutil
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from gptmodel import files
-from gptmodel.errors import UserError, one_line_errors
+from gptmodel import files, layout
+from gptmodel.decoding import defaults
+from gptmodel.errors import UserError
+from gptmodel.results.bundle import BundleInfo
+from gptmodel.results.evaluation import Metrics
 from gptmodel.runtime import bundle
-from gptmodel.runtime.bundle import Info
 from gptmodel.tracking import runs, store
 from gptmodel.tracking.run import brief
 
-MODELS = Path("models")
 CHAMPION = "champion"
-SOURCE = Path(__file__).parent
-# what pyfunc.py imports of this library (a test compares)
-CODE = ["__init__", "bundle", "decoding", "device_decoder", "errors", "fast_decoder", "files", "generation"]
-CODE += ["onnx_decoder", "onnx_session", "progress", "tokenizer", "units", "variants"]
-PARAMETERS: list[tuple[str, str, Any]] = [  # name, type and default, as of `gptmodel generate`
-    ("max_new_tokens", "long", 200),
-    ("temperature", "double", 0.8),
-    ("top_k", "long", 0),
-    ("top_p", "double", 0.95),
-    ("repetition_penalty", "double", 1.0),
+DESCRIPTION = "Continues text. Input: prompts; output: continuations."
+LIBRARY = Path(__file__).resolve().parents[1]
+ROOMS = ("results", "data", "decoding", "runtime")  # what pyfunc.py reaches, beside the ground files
+PARAMETERS: list[tuple[str, str, Any]] = [  # name, type and default
+    ("max_new_tokens", "long", defaults.MAX_NEW_TOKENS),
+    ("temperature", "double", defaults.TEMPERATURE),
+    ("top_k", "long", defaults.TOP_K),
+    ("top_p", "double", defaults.TOP_P),
+    ("repetition_penalty", "double", defaults.REPETITION_PENALTY),
     ("seed", "long", 0),
     ("stop", "string", []),
 ]
 
 
-def register(folder: Path) -> str:
-    """Register the bundle in `folder`, unless it is, and choose the champion; return in a few words what it is now.
+@dataclass(frozen=True)
+class Checked:
+    """A bundle that may be registered."""
+
+    folder: Path
+    info: BundleInfo
+    metrics: Metrics
+    sha256: str  # of bundle.json, which holds the hashes of the other files
+
+    @property
+    def name(self) -> str:
+        """The registered model that it is a version of."""
+        return re.sub(r"[^\w.-]+", "-", f"gptmodel-{self.info.corpus.name}-{self.info.level}")
+
+    def tags(self) -> dict[str, Any]:
+        """Return what its version says of it; versions compete that were tested on the same `text`."""
+        score = self.metrics.main
+        return {
+            "model": self.info.model,
+            "fingerprint": self.info.fingerprint,
+            "bundle_sha256": self.sha256,
+            "text": f"{self.metrics.main_split}, {score.characters} characters",
+            "bits_per_char": score.bits_per_char,
+        }
+
+
+def exported_models() -> list[str]:
+    """Return the names of the models in models/ that have a bundle; `UserError` if there is none."""
+    folders = [layout.ModelFolder(path.name) for path in sorted(layout.MODELS.glob("*"))]
+    names = [folder.path.name for folder in folders if (folder.bundle / bundle.INFO).is_file()]
+    if not names:
+        raise UserError(f"{layout.MODELS}/ holds no bundle: run `dvc repro`, or `dvc pull`")
+    return names
+
+
+def register(folders: Sequence[Path]) -> list[str]:
+    """Register the bundles in `folders`, unless they are, then choose the champions; say what each is now.
 
     `UserError` for a bundle that is damaged or not evaluated, and for a store that does not work.
     """
-    info, digest = bundle.read_info(folder), files.sha256(folder / bundle.INFO)
-    bundle.check(folder)
-    split = next((split for split in ("test", "validation") if split in info.metrics), None)
-    if split is None:
-        raise UserError(f"{folder / bundle.INFO} has no metrics: evaluate and export the model (dvc repro)")
-    name = re.sub(r"[^\w.-]+", "-", f"gptmodel-{info.corpus['name']}-{info.level}")
-    run, _ = runs.restore(
-        fingerprint=info.fingerprint, variant=info.variant, corpus=info.corpus, level=info.level, began=time.time()
-    )
-    client = run.client
+    versions = [(checked.name, _register(checked)) for checked in [_check(folder) for folder in folders]]
     try:
-        known = [one for one in _versions(client, name) if one.tags.get("bundle_sha256") == digest]
-        if not known:
-            score = info.metrics[split]
-            tags = {"variant": info.variant, "fingerprint": info.fingerprint, "bundle_sha256": digest}
-            tags |= {"text": f"{split}, {score['characters']} characters", "bits_per_char": score["bits_per_char"]}
-            known = [_add(client, name, run.id, _log(run.id, folder, info), tags)]
-        champion = _choose(client, name)
+        champions = {name: _choose(_client(), name) for name in dict.fromkeys(name for name, _ in versions)}
     except store.failures() as error:
-        raise UserError(f"{folder} is not registered, as the store failed ({brief(error)}): run it again") from None
-    number = str(known[0].version)
-    return f"{name} version {number}{' (champion)' if number == champion else ''}"
+        raise UserError(f"no champion is chosen, as the store failed ({brief(error)}): run it again") from None
+    return [f"{name} version {number}{' (champion)' if number == champions[name] else ''}" for name, number in versions]
 
 
 def best(versions: Iterable[Any]) -> Any:
     """Return the version with the fewest bits per character of the text that the newest was tested on."""
-    newest_first = sorted(versions, key=lambda one: int(one.version), reverse=True)
-    same_text = [one for one in newest_first if one.tags.get("text") == newest_first[0].tags.get("text")]
-    return min(same_text, key=lambda one: float(one.tags["bits_per_char"]))
+    newest_first = sorted(versions, key=lambda version: int(version.version), reverse=True)
+    text = newest_first[0].tags.get("text")
+    same_text = [version for version in newest_first if version.tags.get("text") == text]
+    return min(same_text, key=lambda version: float(version.tags["bits_per_char"]))
+
+
+def requirements() -> list[str]:
+    """Return what a registered model needs, pinned to what is installed: MLflow and the inference runtime.
+
+    ONNX Runtime is asked for without CUDA: a server that has a GPU installs onnxruntime-gpu in its place.
+    """
+    from onnxruntime import __version__ as runtime
+
+    names = ("mlflow", "numpy", "tokenizers", "pydantic")
+    return [*(f"{name}=={version(name)}" for name in names), f"onnxruntime=={runtime}"]
+
+
+def _check(folder: Path) -> Checked:
+    info = bundle.read_info(folder)
+    bundle.check(folder, info)
+    if info.metrics is None:
+        raise UserError(f"{folder / bundle.INFO} has no metrics: evaluate and export the model (dvc repro)")
+    return Checked(folder, info, info.metrics, files.sha256(folder / bundle.INFO))
+
+
+def _client() -> Any:
+    import mlflow
+
+    return mlflow.MlflowClient(store.address())
+
+
+def _register(checked: Checked) -> str:
+    """Return the number of the bundle's version, which is made if need be."""
+    info = checked.info
+    run, _ = runs.restore(runs.Identity(info.fingerprint, info.model, info.level, info.corpus), time.time())
+    try:
+        known = [
+            known for known in _versions(run.client, checked.name) if known.tags["bundle_sha256"] == checked.sha256
+        ]
+        added = known[0] if known else _add(run.client, run.id, checked)
+    except store.failures() as error:
+        raise UserError(
+            f"{checked.folder} is not registered, as the store failed ({brief(error)}): run it again"
+        ) from None
+    return str(added.version)
 
 
 def _versions(client: Any, name: str) -> list[Any]:
-    return [one for one in client.search_model_versions(f"name = '{name}'") if "bundle_sha256" in one.tags]
+    found = client.search_model_versions(f"name = '{name}'")
+    return [version for version in found if "bundle_sha256" in version.tags]
 
 
 def _choose(client: Any, name: str) -> str:
@@ -94,20 +156,22 @@ def _choose(client: Any, name: str) -> str:
     return chosen
 
 
-def _add(client: Any, name: str, run_id: Any, logged: Any, tags: dict[str, Any]) -> Any:
-    """Make a logged model a version, of a registered model that is created if need be."""
+def _add(client: Any, run_id: str, checked: Checked) -> Any:
+    """Log a bundle and make it a version, of a registered model that is created if need be."""
     from mlflow.exceptions import MlflowException
 
+    logged = _log(run_id, checked)
     with suppress(MlflowException):  # it exists
-        client.create_registered_model(name, description="Continues text. Input: prompts; output: continuations.")
-    words = f"{tags['variant']}: {tags['bits_per_char']:.3f} bits per character ({tags['text']})"
+        client.create_registered_model(checked.name, description=DESCRIPTION)
+    tags = checked.tags()
+    words = f"{tags['model']}: {tags['bits_per_char']:.3f} bits per character ({tags['text']})"
     return client.create_model_version(
-        name, logged.model_uri, run_id, tags=tags, description=words, model_id=logged.model_id
+        checked.name, logged.model_uri, run_id, tags=tags, description=words, model_id=logged.model_id
     )
 
 
-def _log(run_id: Any, folder: Path, info: Info) -> Any:
-    """Log the bundle as a model of the run, which keeps its end."""
+def _log(run_id: str, checked: Checked) -> Any:
+    """Log a bundle as a model of the run, which keeps its end."""
     import mlflow
 
     mlflow.set_tracking_uri(store.address())
@@ -115,15 +179,11 @@ def _log(run_id: Any, folder: Path, info: Info) -> Any:
     ended = client.get_run(run_id).info.end_time
     example = (["Il était "], {name: default for name, _, default in PARAMETERS if default != []})
     with TemporaryDirectory() as scratch, mlflow.start_run(run_id=run_id):
-        code = Path(scratch) / "gptmodel"
-        code.mkdir()
-        for module in CODE:
-            shutil.copy(SOURCE / f"{module}.py", code)
         logged = mlflow.pyfunc.log_model(
-            name=info.variant,
-            python_model=str(SOURCE / "pyfunc.py"),
-            artifacts={"bundle": str(folder)},
-            code_paths=[str(code)],
+            name=checked.info.model,
+            python_model=str(LIBRARY / "tracking" / "pyfunc.py"),
+            artifacts={"bundle": str(checked.folder)},
+            code_paths=[str(copy_code(Path(scratch)))],
             signature=_signature(),
             input_example=example,
             pip_requirements=requirements(),
@@ -132,38 +192,20 @@ def _log(run_id: Any, folder: Path, info: Info) -> Any:
     return logged
 
 
+def copy_code(folder: Path) -> Path:
+    """Copy the ground files and `ROOMS` of the library into `folder`; return the copy."""
+    copy = folder / LIBRARY.name
+    copy.mkdir()
+    for file in sorted(LIBRARY.glob("*.py")):
+        shutil.copy(file, copy)
+    for room in ROOMS:
+        shutil.copytree(LIBRARY / room, copy / room, ignore=shutil.ignore_patterns("__pycache__"))
+    return copy
+
+
 def _signature() -> Any:
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema
 
     specs = [ParamSpec(name, kind, value, (-1,) if value == [] else None) for name, kind, value in PARAMETERS]
     return ModelSignature(Schema([ColSpec("string")]), Schema([ColSpec("string")]), ParamSchema(specs))
-
-
-def requirements() -> list[str]:
-    """Return what a registered model needs, pinned to what is installed: MLflow and the inference runtime.
-
-    ONNX Runtime is asked for without CUDA: a server that has a GPU installs onnxruntime-gpu in its place.
-    """
-    from onnxruntime import __version__ as runtime
-
-    names = ("mlflow", "numpy", "tokenizers")
-    return [*(f"{name}=={version(name)}" for name in names), f"onnxruntime=={runtime}"]
-
-
-def main() -> None:
-    """Register the bundles of the models named on the command line, or all of models/."""
-    parser = argparse.ArgumentParser(prog="python -m gptmodel.tracking.registry", description=__doc__.split(":")[0])
-    parser.add_argument("models", metavar="MODEL", nargs="*", help="names under models/ (default: all with a bundle)")
-    with one_line_errors():
-        found = sorted(path.parent.parent.name for path in MODELS.glob(f"*/bundle/{bundle.INFO}"))
-        names = parser.parse_args().models or found
-        if not names:
-            raise UserError(f"{MODELS}/ holds no bundle: run `dvc repro`, or `dvc pull`")
-        for _ in range(2):  # registered once; a later one may have taken the alias from an earlier one
-            lines = [f"{name}: {register(MODELS / name / 'bundle')}" for name in names]
-        print("\n".join(lines))
-
-
-if __name__ == "__main__":
-    main()

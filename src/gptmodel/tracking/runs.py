@@ -1,4 +1,4 @@
-"""One MLflow run per trained model, shared by the stages train, evaluate, export and benchmark (a process each).
+"""One MLflow run per trained model, shared by all stages that work on it (a process each).
 
 The stages meet through a *fingerprint*: train computes it from everything that determines the weights and leaves it in
 its checkpoint; the run carries it as a tag. Which run a stage writes to, within the experiment named like the corpus:
@@ -8,7 +8,7 @@ its checkpoint; the run carries it as a tag. Which run a stage writes to, within
 - any other stage takes the newest run with the fingerprint that is not superseded, one of its own DVC experiment first,
   then the workspace's. A DVC experiment that finds no run of its own writes to a child run, so that an experiment on
   evaluation parameters leaves the figures of others alone. If there is no run (the store was lost, or the model came
-  by `dvc pull`), it starts one tagged `restored=true`. `restore` does the same for `gptmodel.tracking.sync`.
+  by `dvc pull`), it starts one tagged `restored=true`. `restore` does the same for `sync` and `registry`.
 - report, which compares all models, writes to the runs of its own DVC experiment only.
 
 MLflow mirrors the DVC outputs and is never needed: `GPTMODEL_TRACKING=off`, a missing MLflow, a server that is down or
@@ -30,45 +30,58 @@ from pathlib import Path
 from typing import Any
 
 from gptmodel.errors import Stopped, UserError
+from gptmodel.results.bundle import Origin
 from gptmodel.tracking import store as stores
 from gptmodel.tracking.run import NOTE, Run, brief, say
-from gptmodel.tracking.store import Store, StoreUnavailable
+from gptmodel.tracking.store import StoreUnavailable
 
 PARENT = "mlflow.parentRunId"
-COLOR = "mlflow.runColor"  # of the run's curves in the UI, which else gives two runs the same one now and then
-COLORS = ["#4e79a7", "#f28e2b", "#59a14f", "#e15759", "#76b7b2", "#b07aa1", "#9c755f", "#edc948", "#ff9da7", "#79706e"]
 OFF = {"off", "0", "no", "false"}
 
 
 @dataclass(frozen=True)
 class Identity:
-    """Who logs: a stage of the model `variant` with this `fingerprint`, at a `level`, on a corpus."""
+    """Whose run it is: the training with this `fingerprint`, of a model, at a level, on a corpus (its title page)."""
 
     fingerprint: str
-    variant: str
-    corpus: Mapping[str, object]
+    model: str
     level: str
-    stage: str
-
-    @property
-    def experiment(self) -> str:
-        """The DVC experiment, "" in the workspace."""
-        return os.environ.get("DVC_EXP_NAME", "")
+    corpus: Origin
 
     @property
     def run_name(self) -> str:
         """The run's name in the UI."""
-        return f"{self.variant} [{self.experiment}]" if self.experiment else self.variant
+        experiment = dvc_experiment()
+        return f"{self.model} [{experiment}]" if experiment else self.model
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """The MLflow experiment of a corpus in an open store."""
+
+    client: Any
+    id: str
+
+    def runs(self, identity: Identity, parent: str | None = None) -> list[Any]:
+        """Return the live runs of an identity, newest first: those without a parent, or the children of `parent`."""
+        query = f"tags.fingerprint = '{identity.fingerprint}' and tags.superseded = 'false'"
+        found = self.client.search_runs([self.id], query, order_by=["attributes.start_time DESC"])
+        return [run for run in found if run.data.tags.get(PARENT) == parent]
+
+    def start(self, identity: Identity, tags: Mapping[str, str], began_ms: int | None = None) -> Run:
+        """Create a run."""
+        tags = {**_model_tags(identity), **tags}
+        entity = self.client.create_run(self.id, start_time=began_ms, run_name=identity.run_name, tags=tags)
+        return Run(self.client, entity)
 
 
 @contextmanager
-def run(*, fingerprint: str, variant: str, corpus: Mapping[str, object], level: str, stage: str) -> Iterator[Run]:
+def run(identity: Identity, stage: str) -> Iterator[Run]:
     """Open the run of a model for one stage, RUNNING inside the block and FINISHED, FAILED or KILLED after it.
 
-    `corpus` needs `name` (of the MLflow experiment); the rest of it becomes tags. What the block raises passes through;
-    the store never raises.
+    What the block raises passes through; the store never raises.
     """
-    opened = _open(Identity(fingerprint, variant, corpus, level, stage))
+    opened = _open(identity, stage)
     started = time.monotonic()
     state = "failed"
     try:
@@ -81,23 +94,19 @@ def run(*, fingerprint: str, variant: str, corpus: Mapping[str, object], level: 
         opened.close(stage, state, time.monotonic() - started)
 
 
-def restore(
-    *, fingerprint: str, variant: str, corpus: Mapping[str, object], level: str, began: float
-) -> tuple[Run, bool]:
+def restore(identity: Identity, began: float) -> tuple[Run, bool]:
     """Return the run of a model, to complete it, and whether it had to be started (tagged `restored=true`).
 
     `began`: when the training did, in seconds since 1970. Raises `UserError` where there is no store that works.
     """
     if is_off():
         raise UserError("GPTMODEL_TRACKING is off: unset it")
-    who = Identity(fingerprint, variant, corpus, level, "sync")
     try:
-        store = stores.open_store()
-        experiment_id = _experiment(store, corpus)
-        runs = _runs(store.client, experiment_id, who)
+        experiment = _experiment(stores.open_store(), identity.corpus)
+        runs = experiment.runs(identity)
         if runs:
-            return Run(store.client, (_own(runs, who) or runs)[0]), False
-        return _start(store.client, experiment_id, who, {"restored": "true"}, round(began * 1000)), True
+            return Run(experiment.client, (_own(runs) or runs)[0]), False
+        return experiment.start(identity, {"restored": "true"}, round(began * 1000)), True
     except StoreUnavailable as error:
         raise UserError(str(error)) from None
     except stores.failures() as error:
@@ -110,11 +119,18 @@ def is_off() -> bool:
     return os.environ.get("GPTMODEL_TRACKING", "").lower() in OFF
 
 
-def _open(who: Identity) -> Run:
+def dvc_experiment() -> str:
+    """Return the name of the DVC experiment that runs this stage, "" in the workspace."""
+    return os.environ.get("DVC_EXP_NAME", "")
+
+
+def _open(identity: Identity, stage: str) -> Run:
     if is_off():
         return Run()
     try:
-        return _resume_or_start(stores.open_store(), who)
+        experiment = _experiment(stores.open_store(), identity.corpus)
+        choose = _run_of_training if stage == "train" else _run_of_stage
+        return choose(experiment, identity, stage)
     except StoreUnavailable as error:
         say(f"off for this stage: {error}")
     except stores.failures() as error:
@@ -123,108 +139,102 @@ def _open(who: Identity) -> Run:
     return Run()
 
 
-def _resume_or_start(store: Store, who: Identity) -> Run:
-    """Choose the run as the module's docstring says."""
-    client = store.client
-    experiment_id = _experiment(store, who.corpus)
-    runs = _runs(client, experiment_id, who)
-    own = _own(runs, who)
-    if who.stage == "train":
-        finished = [run for run in own if run.data.tags.get("stage.train") == "finished"]
-        if own and own[0] not in finished:
-            return _resume(client, own[0], who)
-        new = _start(client, experiment_id, who)
-        for old in finished:
-            client.set_tag(old.info.run_id, "superseded", "true")
-            client.set_tag(old.info.run_id, "superseded.by", new.id)
-            client.update_run(old.info.run_id, name=f"{old.info.run_name} (superseded)")
-        return new
+def _run_of_training(experiment: Experiment, identity: Identity, stage: str) -> Run:
+    """Return the training's own unfinished run, or a new one that supersedes the finished ones."""
+    own = _own(experiment.runs(identity))
+    finished = [run for run in own if run.data.tags.get("stage.train") == "finished"]
+    if own and own[0] not in finished:
+        return _resume(experiment, own[0], stage, _model_tags(identity))
+    new = experiment.start(identity, _stage_tags(stage, {}))
+    for old in finished:
+        experiment.client.set_tag(old.info.run_id, "superseded", "true")
+        experiment.client.set_tag(old.info.run_id, "superseded.by", new.id)
+        experiment.client.update_run(old.info.run_id, name=f"{old.info.run_name} (superseded)")
+    return new
+
+
+def _run_of_stage(experiment: Experiment, identity: Identity, stage: str) -> Run:
+    """Return the run that a stage after the training writes to; see the module's docstring."""
+    runs = experiment.runs(identity)
     if not runs:
-        return _start(client, experiment_id, who, {"restored": "true"})
-    if who.stage == "report" and not own:
+        return experiment.start(identity, {**_stage_tags(stage, {}), "restored": "true"})
+    own = _own(runs)
+    if stage == "report" and not own:
         return Run()
     workspace = [run for run in runs if not run.data.tags.get("dvc.exp_name")]
     found = (own or workspace or runs)[0]
-    tags = found.data.tags
-    done = tags.get(f"stage.{who.stage}") in ("running", "finished")
-    may_write = own or not who.experiment  # an experiment leaves the runs of others alone
-    if may_write and (not done or tags.get(f"stage.{who.stage}.exp_name", "") == who.experiment):
-        return _resume(client, found, who)
-    children = _own(_runs(client, experiment_id, who, parent=found.info.run_id), who)
+    if _may_write(found, stage):
+        return _resume(experiment, found, stage)
+    children = _own(experiment.runs(identity, parent=found.info.run_id))
     if children:
-        return _resume(client, children[0], who)
-    return _start(client, experiment_id, who, {PARENT: found.info.run_id})
+        return _resume(experiment, children[0], stage)
+    return experiment.start(identity, {**_stage_tags(stage, {}), PARENT: found.info.run_id})
 
 
-def _experiment(store: Store, corpus: Mapping[str, object]) -> str:
-    """Return the id of the MLflow experiment named like the corpus, creating it if it is not there."""
+def _may_write(found: Any, stage: str) -> bool:
+    """Tell whether this stage may write to a run: it leaves the runs, and the figures, of other experiments alone."""
+    tags = found.data.tags
+    if dvc_experiment() and not _own([found]):
+        return False
+    done = tags.get(f"stage.{stage}") in ("running", "finished")
+    return not done or tags.get(f"stage.{stage}.exp_name", "") == dvc_experiment()
+
+
+def _own(runs: list[Any]) -> list[Any]:
+    """Return those of the runs that belong to this DVC experiment, or to the workspace outside of one."""
+    return [run for run in runs if run.data.tags.get("dvc.exp_name", "") == dvc_experiment()]
+
+
+def _experiment(store: stores.Store, corpus: Origin) -> Experiment:
+    """Return the MLflow experiment named like the corpus, creating it if it is not there."""
     from mlflow.exceptions import MlflowException
 
-    name = str(corpus["name"])
-    found = store.client.get_experiment_by_name(name)
+    found = store.client.get_experiment_by_name(corpus.name)
     if found is None:
-        facts = " · ".join(str(corpus[key]) for key in ("title", "author", "year", "licence") if key in corpus)
-        tags = {"mlflow.experimentKind": "custom_model_development", NOTE: facts or name}
+        facts = (corpus.title, corpus.author, corpus.year, corpus.licence)
+        note = " · ".join(str(fact) for fact in facts if fact is not None)
+        tags = {"mlflow.experimentKind": "custom_model_development", NOTE: note}
         try:
-            return str(store.client.create_experiment(name, artifact_location=store.artifacts, tags=tags))
+            new = store.client.create_experiment(corpus.name, artifact_location=store.artifacts, tags=tags)
+            return Experiment(store.client, str(new))
         except MlflowException:  # another process was first
-            found = store.client.get_experiment_by_name(name)
+            found = store.client.get_experiment_by_name(corpus.name)
             if found is None:
                 raise
     if found.lifecycle_stage == "deleted":
         raise StoreUnavailable(
-            f"the MLflow experiment {name!r} is in the trash: bring it back with "
+            f"the MLflow experiment {corpus.name!r} is in the trash: bring it back with "
             f"`mlflow experiments restore --experiment-id {found.experiment_id}`"
         )
-    return str(found.experiment_id)
+    return Experiment(store.client, str(found.experiment_id))
 
 
-def _runs(client: Any, experiment_id: str, who: Identity, parent: str | None = None) -> list[Any]:
-    """Return the live runs with the fingerprint, newest first: those without a parent, or the children of `parent`."""
-    query = f"tags.fingerprint = '{who.fingerprint}' and tags.superseded = 'false'"
-    runs = client.search_runs([experiment_id], query, order_by=["attributes.start_time DESC"])
-    return [run for run in runs if run.data.tags.get(PARENT) == parent]
-
-
-def _own(runs: list[Any], who: Identity) -> list[Any]:
-    return [run for run in runs if run.data.tags.get("dvc.exp_name", "") == who.experiment]
-
-
-def _start(
-    client: Any, experiment_id: str, who: Identity, tags: Mapping[str, str] | None = None, began_ms: int | None = None
-) -> Run:
-    others = client.search_runs([experiment_id], max_results=len(COLORS) - 1)  # the newest, so that one colour is free
-    free = [color for color in COLORS if color not in {run.data.tags.get(COLOR) for run in others}]
-    tags = {**_model_tags(who), **_stage_tags(who, {}), COLOR: free[0], **(tags or {})}
-    return Run(client, client.create_run(experiment_id, start_time=began_ms, run_name=who.run_name, tags=tags))
-
-
-def _resume(client: Any, found: Any, who: Identity) -> Run:
-    opened = Run(client, found)
-    client.update_run(found.info.run_id, status="RUNNING")
-    opened.set_tags({**_stage_tags(who, found.data.tags), **(_model_tags(who) if who.stage == "train" else {})})
+def _resume(experiment: Experiment, found: Any, stage: str, tags: Mapping[str, str] | None = None) -> Run:
+    """Return a run that was there, RUNNING again."""
+    opened = Run(experiment.client, found)
+    experiment.client.update_run(found.info.run_id, status="RUNNING")
+    opened.set_tags({**_stage_tags(stage, found.data.tags), **(tags or {})})
     return opened
 
 
-def _stage_tags(who: Identity, old: Mapping[str, str]) -> dict[str, str]:
+def _stage_tags(stage: str, old: Mapping[str, str]) -> dict[str, str]:
     """Return what every stage leaves on its run: its state, and the DVC stage and experiment it ran in."""
-    if who.stage == "sync":  # it completes the stages' tags
-        return {}
-    name = f"stage.{who.stage}"
-    tags = {name: "running", "dvc.stage": os.environ.get("DVC_STAGE", who.stage)}
-    if who.experiment or f"{name}.exp_name" in old:
-        tags[f"{name}.exp_name"] = who.experiment
+    name = f"stage.{stage}"
+    tags = {name: "running", "dvc.stage": os.environ.get("DVC_STAGE", stage)}
+    if dvc_experiment() or f"{name}.exp_name" in old:
+        tags[f"{name}.exp_name"] = dvc_experiment()
     return tags
 
 
-def _model_tags(who: Identity) -> dict[str, str]:
+def _model_tags(identity: Identity) -> dict[str, str]:
     """Return what says which model a run is about, from which code, and by whom it was started."""
-    tags = {f"corpus.{key}": str(value) for key, value in who.corpus.items() if key != "name"}
-    tags |= {"corpus": str(who.corpus["name"]), "level": who.level, "variant": who.variant}
-    tags |= {"fingerprint": who.fingerprint, "superseded": "false", "restored": "false"}
+    page = identity.corpus.model_dump(exclude={"name"}, exclude_none=True)
+    tags = {f"corpus.{key}": str(value) for key, value in page.items()}
+    tags |= {"corpus": identity.corpus.name, "level": identity.level, "model": identity.model}
+    tags |= {"fingerprint": identity.fingerprint, "superseded": "false", "restored": "false"}
     tags |= {"mlflow.source.name": os.environ.get("DVC_STAGE") or Path(sys.argv[0]).name, "mlflow.source.type": "LOCAL"}
-    if who.experiment:
-        tags |= {"dvc.exp_name": who.experiment, "dvc.baseline": os.environ.get("DVC_EXP_BASELINE_REV", "")}
+    if dvc_experiment():
+        tags |= {"dvc.exp_name": dvc_experiment(), "dvc.baseline": os.environ.get("DVC_EXP_BASELINE_REV", "")}
     with suppress(OSError, KeyError, ImportError):  # a container's user may have no name
         tags["mlflow.user"] = getpass.getuser()
     commit = _git("rev-parse", "HEAD")

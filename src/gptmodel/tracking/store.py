@@ -19,9 +19,11 @@ import urllib.error
 import urllib.request
 from contextlib import closing
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from gptmodel.errors import UserError
 from gptmodel.files import whole_file
 
 KNOCK_SECONDS = 2.0
@@ -48,6 +50,12 @@ class Store:
     artifacts: str | None
 
 
+def require(package: str) -> None:
+    """Raise a `UserError` where a package of the extra `pipeline` is not installed."""
+    if find_spec(package) is None:
+        raise UserError(f"{package} is not installed: pip install 'gptmodel[pipeline]'")
+
+
 def root() -> Path:
     """Return the repository's root: `DVC_ROOT`, or the current folder."""
     return Path(os.environ.get("DVC_ROOT") or Path.cwd()).resolve()
@@ -56,6 +64,11 @@ def root() -> Path:
 def address() -> str:
     """Return the address of the store: `MLFLOW_TRACKING_URI`, or the sqlite file in the repository's root."""
     return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{(root() / 'mlflow.db').as_posix()}"
+
+
+def is_missing() -> bool:
+    """Return whether the default store would have to be created: `MLFLOW_TRACKING_URI` names none."""
+    return not os.environ.get("MLFLOW_TRACKING_URI") and not (root() / "mlflow.db").is_file()
 
 
 def without_password(uri: str) -> str:

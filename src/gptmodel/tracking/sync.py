@@ -1,34 +1,35 @@
-"""Rebuild the MLflow runs of models/* from the DVC outputs: `python -m gptmodel.tracking.sync [MODEL...]`, in the repository.
+"""Rebuild the MLflow runs of models/* from the DVC outputs (`gptmodel sync`).
 
 For outputs that no stage has logged here: after `dvc pull`, `dvc exp apply` or stages taken from the run cache, and
 after a store that was down, was lost or is another one now. A model's run is found by its fingerprint, or created
 (tagged `restored=true`); what it lacks is added. Done twice, the second time adds nothing.
 
-The points of a restored curve lie evenly in the time that the training took. Hyperparameters come from dvc.lock, if
-its outputs are the model's. Left out on purpose: what no output holds (tokens per second along the curve, how busy the
-machine was), and removing what is in MLflow but not here.
+The points of a restored curve lie evenly in the time that the training took. Left out on purpose: what no output holds
+(tokens per second along the curve, how busy the machine was), and removing what is in MLflow but not here.
 """
 
-import argparse
-import csv
-import hashlib
 import time
-from dataclasses import fields
-from pathlib import Path
-from typing import Any
 
-from gptmodel.errors import UserError, one_line_errors
-from gptmodel.evaluation import scores
-from gptmodel.model import checkpoint
-from gptmodel.model.checkpoint import Meta
-from gptmodel.outputs import read_json
-from gptmodel.strict import read_yaml
+from gptmodel import layout
+from gptmodel.errors import UserError
+from gptmodel.layout import ModelFolder
+from gptmodel.results.evaluation import Metrics
+from gptmodel.results.summary import Summary
+from gptmodel.results.training import Meta, Speed, read_history
 from gptmodel.tracking import outputs, runs
-from gptmodel.training.precision import Numerics
+from gptmodel.tracking.runs import Identity
 
-MODELS, REPORTS, LOCK = Path("models"), Path("reports"), Path("dvc.lock")
-CHECKPOINTS = f"*/checkpoint/{checkpoint.META}"
-NUMERICS = [field.name for field in fields(Numerics)]
+META = "meta.json"
+NUMERICS = {"device", "precision", "execution", "threads"}  # what a training logs of its `precision.Numerics`
+
+
+def trained_models() -> list[str]:
+    """Return the names of the trained models in models/; `UserError` if there is none."""
+    folders = [ModelFolder(path.name) for path in sorted(layout.MODELS.glob("*"))]
+    names = [folder.path.name for folder in folders if (folder.checkpoint / META).is_file()]
+    if not names:
+        raise UserError(f"{layout.MODELS}/ holds no trained model: run `dvc repro`, or `dvc pull`")
+    return names
 
 
 def sync(name: str) -> str:
@@ -36,26 +37,23 @@ def sync(name: str) -> str:
 
     `UserError` where there is no such model, or no store that works from beginning to end.
     """
-    folder = MODELS / name
-    meta = checkpoint.read_meta(folder / "checkpoint")
-    training = read_json(folder / "training.json")
-    rows = _rows(folder / "history.csv")
-    run, created = runs.restore(**meta.identity(), began=time.time() - training["seconds"])
-    run.log_params({**parameters(meta, folder / "history.csv"), **{key: training[key] for key in NUMERICS}})
-    run.log_corpus(meta.corpus)
-    run.restore_history(rows, training["seconds"])
-    done = [stage for stage, names in outputs.FILES.items() if all((folder / file).is_file() for file in names)]
-    if "evaluate" in done and read_json(folder / "breakdown.json").get("fingerprint") != meta.fingerprint:
-        done.remove("evaluate")  # of other weights: an experiment that only trained was applied
+    folder = ModelFolder(name)
+    meta = Meta.read(folder.checkpoint / META, "train the model first (dvc repro), or `dvc pull`")
+    speed = Speed.read(folder.training / "speed.json")
+    points = read_history(folder.training / "history.csv")
+    corpus = outputs.corpus_of(meta)
+    page = outputs.title_page(corpus)
+    identity = Identity(meta.fingerprint, meta.name, meta.level, page)
+    run, created = runs.restore(identity, time.time() - speed.seconds)
+    run.log_params({**outputs.hyperparameters(meta), **speed.model_dump(include=NUMERICS)})
+    run.log_corpus(corpus)
+    run.restore_history([point.model_dump() for point in points], speed.seconds)
+    done = _done(meta, folder)
     for stage in done:
         outputs.LOG[stage](run, folder)
-    reports = REPORTS if _compares(REPORTS, name) else None
-    if reports:
-        outputs.reported(run, reports)
     if "evaluate" in done:
-        summary = scores.summary(meta, read_json(folder / "metrics.json"))
-        outputs.describe(run, summary, folder, reports)
-    run.complete([*done, *(["report"] if reports else [])], training["seconds"])
+        outputs.describe(run, page, meta, folder, with_report="report" in done)
+    run.complete(done, speed.seconds)
     if run.client is None:
         raise UserError(f"{name} is not complete in MLflow, as the store stopped working: run it again when it works")
     if created:
@@ -63,42 +61,17 @@ def sync(name: str) -> str:
     return f"completed, {run.written:,} figures and files added" if run.written else "up to date"
 
 
-def parameters(meta: Meta, history: Path) -> dict[str, Any]:
-    """Return what a model was trained with: from dvc.lock where that describes its `history`, else from its meta."""
-    known = {**meta.network.model_dump(mode="json"), "seed": meta.seed}
-    stage = read_yaml(LOCK)["stages"].get(f"train@{meta.variant}") if LOCK.is_file() else None
-    digest = hashlib.md5(history.read_bytes(), usedforsecurity=False).hexdigest()  # what dvc.lock knows files by
-    if stage and digest in [out["md5"] for out in stage["outs"] if out["path"] == history.as_posix()]:
-        return {**stage["params"]["params.yaml"][f"models.{meta.variant}"], **known}
-    return known
+def _done(meta: Meta, folder: ModelFolder) -> list[str]:
+    """Return the stages whose outputs are there and belong to these weights, in the order of the pipeline."""
+    stages = list(outputs.done(folder))
+    if "evaluate" in stages and not _scored(meta, Metrics.read(folder.evaluation / "metrics.json")):
+        stages.remove("evaluate")  # an experiment that only trained was applied
+    reported = layout.REPORTS.is_dir() and layout.SUMMARY.is_file()
+    if reported and meta.name in Summary.read(layout.SUMMARY).models:
+        stages.append("report")
+    return stages
 
 
-def _compares(reports: Path, name: str) -> bool:
-    """Tell whether a report is there and shows a model."""
-    table = reports / "comparison.csv"
-    if not table.is_file():
-        return False
-    with table.open(encoding="utf-8", newline="") as file:
-        return any(row["model"] == name for row in csv.DictReader(file))
-
-
-def _rows(history: Path) -> list[dict[str, float]]:
-    """Return history.csv with NaN for its empty cells."""
-    with history.open(encoding="utf-8", newline="") as file:
-        return [{key: float(cell or "nan") for key, cell in row.items()} for row in csv.DictReader(file)]
-
-
-def main() -> None:
-    """Bring MLflow up to the models named on the command line, or to all of models/."""
-    parser = argparse.ArgumentParser(prog="python -m gptmodel.tracking.sync", description=__doc__.split(":")[0])
-    parser.add_argument("models", metavar="MODEL", nargs="*", help="names under models/ (default: all of them)")
-    with one_line_errors():
-        names = parser.parse_args().models or sorted(path.parent.parent.name for path in MODELS.glob(CHECKPOINTS))
-        if not names:
-            raise UserError(f"{MODELS}/ holds no trained model: run `dvc repro`, or `dvc pull`")
-        for name in names:
-            print(f"{name}: {sync(name)}")
-
-
-if __name__ == "__main__":
-    main()
+def _scored(meta: Meta, metrics: Metrics) -> bool:
+    """Tell whether the metrics are of these weights."""
+    return metrics.best_step == meta.best_step and metrics.fingerprint in ("", meta.fingerprint)
