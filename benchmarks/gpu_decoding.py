@@ -9,7 +9,6 @@ that the host's sampler writes from the same logits, for every way of sampling, 
 
 import argparse
 
-
 import numpy as np
 import torch
 

@@ -71,7 +71,9 @@ def stages_run(output: str) -> set[str]:
 
 def scratch_copy(root: Path) -> Project:
     for name in ("pipelines", "src", ".dvc", "data"):
-        ignore = shutil.ignore_patterns("__pycache__", "*.egg-info", "cache", "tmp", "raw", "clean", "tokens", "baselines")
+        ignore = shutil.ignore_patterns(
+            "__pycache__", "*.egg-info", "cache", "tmp", "raw", "clean", "tokens", "baselines"
+        )
         shutil.copytree(ROOT / name, root / name, ignore=ignore)
     for name in ("dvc.yaml", "params.yaml", ".dvcignore", ".gitignore"):
         shutil.copy(ROOT / name, root / name)
@@ -176,7 +178,9 @@ def test_the_parts_of_the_evaluation_are_those_of_the_whole(project: Project) ->
         assert parts["split"] == "test"
         assert sum(part["share_of_bits"] for part in parts["by_class"]) == pytest.approx(1)
         written = project.json(f"models/{name}/evaluation/details/novelty.json")
-        assert len(written["per_sample"]) == len(project.json(f"models/{name}/evaluation/details/samples.json")["samples"])
+        assert len(written["per_sample"]) == len(
+            project.json(f"models/{name}/evaluation/details/samples.json")["samples"]
+        )
         assert written["samples"]["words"] > 0
 
 
@@ -294,7 +298,10 @@ def test_mlflow_has_one_finished_run_per_model(project: Project) -> None:
                 assert tags[f"stage.{stage}"] == "finished"
             assert tags["fingerprint"] == project.json(f"models/{name}/training/checkpoint/meta.json")["fingerprint"]
             latest = dict(store.execute("select key, value from latest_metrics where run_uuid = ?", [run]).fetchall())
-            assert latest["test/bits_per_char"] == project.json(f"models/{name}/evaluation/metrics.json")["test"]["bits_per_char"]
+            assert (
+                latest["test/bits_per_char"]
+                == project.json(f"models/{name}/evaluation/metrics.json")["test"]["bits_per_char"]
+            )
             steps = store.execute(
                 "select step from metrics where run_uuid = ? and key = 'curves/validation_bits_per_char'", [run]
             ).fetchall()
@@ -316,7 +323,10 @@ def test_mlflow_is_rebuilt_from_the_outputs(project: Project) -> None:
     assert told.startswith(f"{MODELS[0]}: created")
     with sqlite3.connect(project.root / "mlflow.db") as store:
         figures = dict(store.execute("select key, value from latest_metrics").fetchall())
-    assert figures["test/bits_per_char"] == project.json(f"models/{MODELS[0]}/evaluation/metrics.json")["test"]["bits_per_char"]
+    assert (
+        figures["test/bits_per_char"]
+        == project.json(f"models/{MODELS[0]}/evaluation/metrics.json")["test"]["bits_per_char"]
+    )
     for name in ("mlflow.db", "mlartifacts"):
         place = project.root / name
         shutil.rmtree(place) if place.is_dir() else place.unlink()
