@@ -94,13 +94,18 @@ def count(data: Dataset, texts: Mapping[SplitName, str], order: int) -> Counted:
     """
     scored: list[Scored] = [split for split in SCORED if len(data.ids[split])]
     splits: dict[Scored, list[BaselineScore]] = {split: [] for split in scored}
-    lowest, best, best_nats = math.inf, "", dict[Scored, Floats]()
+    lowest_nats = math.inf
+    best = ""
+    best_nats: dict[Scored, Floats] = {}
     for baseline in baselines(data.ids["train"], data.tokenizer.vocab_size, order):
         nats = {split: baseline.nats(data.ids[split], data.tokenizer.unknown_id) for split in scored}
         for split in scored:
             splits[split].append(baseline.score(nats[split], texts[split]))
-        if splits["validation"][-1].loss_nats < lowest:
-            lowest, best, best_nats = splits["validation"][-1].loss_nats, baseline.name, nats
+        validation_nats = splits["validation"][-1].loss_nats
+        if validation_nats < lowest_nats:
+            lowest_nats = validation_nats
+            best = baseline.name
+            best_nats = nats
     return Counted(Baselines(best=best, splits=splits), CharacterCosts.of(best_nats, texts))
 
 

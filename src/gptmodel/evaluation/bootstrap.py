@@ -82,7 +82,8 @@ def paired(a: ArrayLike, b: ArrayLike, seed: int = 0) -> Difference:
     if nats_a.shape != nats_b.shape:
         raise ValueError(f"the texts differ: {nats_a.shape} and {nats_b.shape} characters")
     bits = (nats_a - nats_b) / math.log(2)
-    mean, means = float(bits.mean()), _means(bits, seed)
+    mean = float(bits.mean())
+    means = _means(bits, seed)
     low, high = np.quantile(means, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     agreeing = np.mean((np.sign(means) * np.sign(mean) + 1) / 2)
     return Difference(mean, float(low), float(high), max(0.5, float(agreeing)))

@@ -53,7 +53,9 @@ def build(
     `attention_tokens` tokens from its first on, or of as many as the network can look back on.
     """
     split: Scored = "test" if len(data.ids["test"]) else "validation"
-    text, ids, train = texts[split], np.asarray(data.ids[split]), np.asarray(data.ids["train"])
+    text = texts[split]
+    ids = np.asarray(data.ids[split])
+    train = np.asarray(data.ids["train"])
     start, end = passage(text, settings.passage_characters)
     spans_T2 = spans(data.tokenizer, ids, text)
     shown = np.flatnonzero((spans_T2[:, 0] >= start) & (spans_T2[:, 1] <= end))
@@ -118,7 +120,8 @@ def expected(network: LanguageModel, tokenizer: Tokenizer, ids: Ids, start: int,
 
     Those nearer to the beginning are met after all there is, the first as if all tokens were equally likely.
     """
-    context, rows = network.context, []
+    context = network.context
+    rows = []
     if start < context:
         rows.append(read_ids(network, tokenizer, ids[:context]).expected_TV[start:end])
     if end > context:

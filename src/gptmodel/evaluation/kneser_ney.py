@@ -97,7 +97,10 @@ def _levels(train_ids: Ids, vocab_size: int, order: int) -> Iterator[Level]:
         if length:
             before = np.bincount(numbers[first + 1], minlength=len(keys))  # an n-gram less its oldest token
             yield Level.fit(keys, before, vocab_size, contexts)
-        contexts, keys, numbers, counts = len(keys), longer, longer_numbers, occurrences
+        contexts = len(keys)
+        keys = longer
+        numbers = longer_numbers
+        counts = occurrences
     if order:
         yield Level.fit(keys, counts, vocab_size, contexts)
 

@@ -81,7 +81,8 @@ def _automaton(symbols: Iterable[Hashable]) -> _Automaton:
     path: list[int] = []
     last = 0
     for symbol in symbols:
-        new, state = len(length), last
+        new = len(length)
+        state = last
         after.append({})
         shorter.append(0)
         length.append(length[last] + 1)

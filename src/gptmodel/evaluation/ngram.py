@@ -84,7 +84,8 @@ class Bigram:
         keys = _pair_keys(previous, following, self.vocab_size)
         nearest = np.searchsorted(self.keys, keys).clip(max=len(self.keys) - 1)
         counts = np.where(self.keys[nearest] == keys, self.counts[nearest], 0)
-        totals, freed = self.totals[previous], self.discount * self.kinds[previous]
+        totals = self.totals[previous]
+        freed = self.discount * self.kinds[previous]
         seen = (np.maximum(counts - self.discount, 0.0) + freed * base) / np.maximum(totals, 1)
         return np.where(totals > 0, seen, base)
 

@@ -74,7 +74,9 @@ def score(
     `UserError` if the tokens of `data` are not those of `texts`.
     """
     counts = Counts.fit(data.ids["train"], data.tokenizer.vocab_size)
-    scored, costs, breakdowns = dict[Scored, SplitScore](), dict[Scored, Floats](), dict[Scored, Breakdown]()
+    scored: dict[Scored, SplitScore] = {}
+    costs: dict[Scored, Floats] = {}
+    breakdowns: dict[Scored, Breakdown] = {}
     for split in (split for split in SCORED if len(data.ids[split])):
         part = EncodedText.of(data, texts, split)
         nats = token_nats(network, part.ids, device) + part.naming
@@ -89,11 +91,9 @@ def score(
             counts=counts,
             train=texts["train"],
         )
+    parameters = count_parameters(network)
     metrics = Metrics(
-        best_step=best_step,
-        parameters=count_parameters(network),
-        validation=scored["validation"],
-        test=scored.get("test"),
+        best_step=best_step, parameters=parameters, validation=scored["validation"], test=scored.get("test")
     )
     return Scores(metrics, CharacterCosts.of(costs, texts), breakdowns[metrics.main_split])
 
