@@ -16,7 +16,6 @@ from typing import Any, TypedDict
 
 import torch
 
-from gptmodel.training import precision
 from pipelines import train as stage
 
 MODEL = "tiny"
@@ -77,6 +76,8 @@ def train(folder: str, errors: str, traps: list[Trap], largest_file: int | None)
 
 def main() -> None:
     """Serve until the input ends; a training that nobody waited for ends then, too."""
+    from gptmodel.training import precision  # after `pipelines`, which says where the library is
+
     library = Path(precision.__file__).parent.parent
     assert library == Path.cwd() / "src" / "gptmodel", library  # the project's own, not an installed one
     precision.RATE_SIZE["cpu"] = 32  # a figure for speed.json, which takes a second to measure
