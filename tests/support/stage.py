@@ -76,11 +76,13 @@ def train(folder: str, errors: str, traps: list[Trap], largest_file: int | None)
 
 def main() -> None:
     """Serve until the input ends; a training that nobody waited for ends then, too."""
-    library = Path(stage.session.__file__).parent.parent
+    from gptmodel.training import precision  # after `pipelines`, which says where the library is
+
+    library = Path(precision.__file__).parent.parent
     assert library == Path.cwd() / "src" / "gptmodel", library  # the project's own, not an installed one
-    stage.session.precision.RATE_SIZE["cpu"] = 32  # a figure for speed.json, which takes a second to measure
+    precision.RATE_SIZE["cpu"] = 32  # a figure for speed.json, which takes a second to measure
     torch.optim.AdamW([torch.zeros(1)])  # imports the rest of torch
-    running = set()
+    running = set[int]()
     for line in sys.stdin:
         command = json.loads(line)
         if "pid" in command:

@@ -107,6 +107,11 @@ def rewritten(header: object) -> Callable[[Path], None]:
     return lambda path: path.write_bytes(len(text).to_bytes(8, "little") + text)  # type: ignore[return-value]
 
 
+def link_to_nothing(path: Path) -> None:
+    path.unlink()
+    path.symlink_to("nowhere")
+
+
 DAMAGE: dict[str, Callable[[Path], Any]] = {
     "empty": lambda path: path.write_bytes(b""),
     "cut in the header": lambda path: os.truncate(path, 100),
@@ -123,7 +128,7 @@ DAMAGE: dict[str, Callable[[Path], Any]] = {
     "other format": resealed(lambda record: record.update(format_version=3)),
     "another step's": resealed(lambda record: record.update(step=2)),
     "renamed": lambda path: path.write_bytes((path.parent / names(2)[0]).read_bytes()),
-    "a link to nothing": lambda path: (path.unlink(), path.symlink_to("nowhere")),
+    "a link to nothing": link_to_nothing,
 }
 
 

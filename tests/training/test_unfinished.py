@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from gptmodel import files
 from gptmodel.errors import UserError
 from gptmodel.training import saved_states
 from gptmodel.training.saved_states import Store
@@ -74,7 +75,7 @@ def test_a_dead_holders_name_is_gone_before_the_new_one_is_written(
     holder = tmp_path / "print.holder.json"
     holder.write_text('{"pid": 1, "host": "of a trainer killed long ago"}')
     seen = []
-    monkeypatch.setattr(saved_states.files, "write_json", lambda path, value: seen.append(path.exists()))
+    monkeypatch.setattr(files, "write_json", lambda path, value: seen.append(path.exists()))
     with store(tmp_path)[0].held():
         assert seen == [False]
 
