@@ -1,5 +1,5 @@
 # Every target works on a fresh clone: the first one that needs it makes .venv and installs the pinned set.
-#   make repro   the whole pipeline (dvc repro)      make test    all tests; make test-fast: the laws, in a minute
+#   make repro   the whole pipeline (dvc repro)      make test    all tests (test-fast: the laws)
 #   make check   format, lint, types, rooms, docs    make ui      browse the experiments in MLflow
 #   make bench   benchmarks against peers            make recipe  list the recipes; NAME=... makes one params.yaml
 

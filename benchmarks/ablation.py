@@ -35,6 +35,7 @@ from gptmodel.errors import UserError, one_line_errors
 from gptmodel.model import devices, networks
 from gptmodel.params import GPTModel
 from gptmodel.progress import say
+from gptmodel.results.corpus import SplitName
 from gptmodel.training import precision
 from gptmodel.training.precision import Numerics
 
@@ -96,7 +97,7 @@ class Task:
 
     def run(self) -> Run:
         """Train, and charge the held-out part once, at the end."""
-        splits = {"train": self.train, "validation": self.held_out}
+        splits: dict[SplitName, Ids] = {"train": self.train, "validation": self.held_out}
         training = trainer(self.config, splits, self.vocab_size, self.seed, self.numerics)
         started = time.perf_counter()
         *_, last = training.run()

@@ -31,7 +31,7 @@ def environment(*packages: str, **hardware: Any) -> dict[str, Any]:
         "hardware": {"processor": platform.processor() or platform.machine(), "cores": os.cpu_count(), **hardware},
         "versions": {
             "python": platform.python_version(),
-            **{name: version(name) for name in packages if find_spec(name)},
+            **_versions(packages),
         },
         "date": datetime.date.today().isoformat(),
         "commit": subprocess.run(git, capture_output=True, text=True, check=False).stdout.strip(),

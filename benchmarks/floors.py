@@ -33,6 +33,7 @@ from gptmodel.data.tokenizer import naming_nats
 from gptmodel.errors import UserError, one_line_errors
 from gptmodel.evaluation import baselines
 from gptmodel.model.loss import Score, total_nats
+from gptmodel.results.corpus import SplitName
 from gptmodel.text.textfiles import read_text
 from gptmodel.training.precision import Numerics
 
@@ -91,7 +92,7 @@ def bigram_network(parts: Parts, counted: Floor) -> dict[str, Any]:
         raise UserError("params.yaml has no model with network: bigram: add one, or leave --bigram-network out")
     device = torch.device("cpu")
     numerics = Numerics(device.type, "float32", "eager", torch.get_num_threads())
-    splits = {"train": parts.train_ids, "validation": parts.ids}
+    splits: dict[SplitName, Ids] = {"train": parts.train_ids, "validation": parts.ids}
     training = trainer(config, splits, parts.vocab_size, settings.seed, numerics)
     started = time.perf_counter()
     steps = list(training.run())

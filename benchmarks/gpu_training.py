@@ -29,6 +29,7 @@ from gptmodel.data.dataset import Dataset
 from gptmodel.errors import UserError, one_line_errors
 from gptmodel.model import networks
 from gptmodel.params import Model
+from gptmodel.results.corpus import SplitName
 from gptmodel.training import precision as choice
 from gptmodel.training.batches import Windows
 from gptmodel.training.precision import Numerics
@@ -288,7 +289,7 @@ def check_speed(device: Device, name: str, steps: int) -> None:
     [config] = strict.parse(params.Params, values, Path(name)).models.values()
     config = config.model_copy(update={"steps": steps, "evaluate_every": steps, "warmup_steps": 1})
     ids: Ids = np.random.default_rng(SEED).integers(0, VOCABULARY, 1_000_000).astype(np.uint8)
-    splits = {"train": ids, "validation": ids[: 4 * config.context]}
+    splits: dict[SplitName, Ids] = {"train": ids, "validation": ids[: 4 * config.context]}
     executions: list[Execution] = ["eager", *(device.executions if device.is_cuda else [])]
     for precision in ("bfloat16", "float32"):
         rate = choice.matrix_rate(torch.device(device.kind), choice.DTYPES[precision], choice.RATE_SIZE[device.kind])

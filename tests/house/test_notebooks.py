@@ -55,7 +55,7 @@ CLAIMS = {
     ],
     "main": [
         "new_text[-1] < new_text[0] - 0.5 and steps[-1] == config.steps",
-        "abs(bits_per_char(evaluation.total_nats(network, ids['validation'], device)) - min(new_text)) < 1e-3",
+        "abs(bits_per_char(loss.total_nats(network, ids['validation'], device)) - min(new_text)) < 1e-3",
         "write(seed=5).text == write(seed=5).text != write(seed=6).text",
         "type(model)(**yaml.safe_load(entry)['my-char']) == config",
     ],
