@@ -115,12 +115,8 @@ class DecoderSlots:
         self.size = size
         self.context = decoder.context
         self.vocab_size = decoder.vocab_size
+        self.chunk = decoder.chunk if isinstance(decoder, ChunkDecoder) else 1  # the most tokens of one `decode`
         self._cache: Any = None
-
-    @property
-    def chunk(self) -> int:
-        """The most tokens that `decode` may make: 1 where the decoder leaves the choice to the host."""
-        return self.decoder.chunk if isinstance(self.decoder, ChunkDecoder) else 1
 
     def feed(self, windows: Sequence[Sequence[int]], fresh: Sequence[int]) -> Logits:
         """Return the logits after each window (see `Slots`)."""
@@ -169,11 +165,10 @@ class TokenSequence:
         self.ids.append(token)
         self.seen_V[token] = True
 
-    def allowed(self, logits_V: Logits) -> Logits:
-        """Return the logits with those of tokens that may not come first at -inf."""
-        if self.first_allowed_V is None or len(self.ids) > self.prompt_length:
-            return logits_V
-        return np.where(self.first_allowed_V, logits_V, np.float32(-np.inf))
+    @property
+    def allowed_V(self) -> Mask | None:
+        """Which tokens may come next; None: all."""
+        return self.first_allowed_V if len(self.ids) == self.prompt_length else None
 
 
 class Batch:
@@ -183,6 +178,7 @@ class Batch:
         self.slots = slots
         self.running: list[TokenSequence] = []
         self.decoder_seconds = 0.0  # spent in the slots so far; the rest is choosing tokens and bookkeeping
+        self._chunks = slots if isinstance(slots, DecoderSlots) and slots.chunk > 1 else None
         self._banned = bool(banned_ids)
         self._allowed_V = np.ones(slots.vocab_size, dtype=bool)
         self._allowed_V[list(banned_ids)] = False
@@ -197,9 +193,8 @@ class Batch:
     def leave(self, sequence: TokenSequence) -> None:
         """Let a sequence go; the last one takes its slot."""
         slot = self.running.index(sequence)
-        last = len(self.running) - 1
-        self.slots.move(last, slot)
-        self.running[slot] = self.running[last]
+        self.slots.move(len(self.running) - 1, slot)
+        self.running[slot] = self.running[-1]
         self.running.pop()
 
     def turn(self) -> tuple[Ints, Logits]:
@@ -222,23 +217,21 @@ class Batch:
         A `ChunkDecoder` makes several at a time, so that they come in bursts.
         """
         while count:
-            ids_NB = self._chunk(count)
+            ids_NB = self._chunk(self._chunks, count) if self._chunks else self.turn()[0][None]
             yield from ids_NB
             count -= len(ids_NB)
 
-    def _chunk(self, most: int) -> Ints:
-        """Return the next tokens, (N, B): one, or as many as the decoder makes at once and the windows hold."""
+    def _chunk(self, slots: DecoderSlots, most: int) -> Ints:
+        """Return the next tokens, (N, B): as many as the decoder makes at once and the windows hold, at least one."""
         room = min(self.slots.context - len(sequence.ids) + sequence.start for sequence in self.running) + 1
-        chunk = self.slots.chunk if isinstance(self.slots, DecoderSlots) else 1
-        if chunk == 1 or room < 1 or any(sequence.start < 0 for sequence in self.running):
+        if room < 1 or any(sequence.start < 0 for sequence in self.running):
             return self.turn()[0][None]
-        assert isinstance(self.slots, DecoderSlots)
-        count = min(chunk, most, room)
+        count = min(slots.chunk, most, room)
         uniform_NB = np.stack([sequence.rng.random(count) for sequence in self.running], axis=1)
         last_B = np.array([sequence.ids[-1] for sequence in self.running], dtype=np.int64)
         seen_BV = np.stack([sequence.seen_V for sequence in self.running])
         began = time.perf_counter()
-        ids_NB = self.slots.decode(last_B, uniform_NB, self.running[0].sampling, self._allowed_V, seen_BV)
+        ids_NB = slots.decode(last_B, uniform_NB, self.running[0].sampling, self._allowed_V, seen_BV)
         self.decoder_seconds += time.perf_counter() - began
         self._add(ids_NB)
         return ids_NB
@@ -250,18 +243,29 @@ class Batch:
 
     def _draw(self, logits_BV: Logits) -> Ints:
         """Return the next token of every sequence; those that are drawn alike are drawn together."""
+        logits_BV = self._allowed(logits_BV)
         alike: dict[Sampling, list[int]] = {}
         for slot, sequence in enumerate(self.running):
             alike.setdefault(sequence.sampling, []).append(slot)
         ids_B = np.empty(len(self.running), dtype=np.int64)
         for sampling, slots in alike.items():
             sequences = [self.running[slot] for slot in slots]
-            allowed_BV = np.stack([self.running[slot].allowed(logits_BV[slot]) for slot in slots])
+            drawn_from_BV = logits_BV if len(alike) == 1 else logits_BV[slots]
             uniform_B = np.array([sequence.rng.random() for sequence in sequences])
             penalty = sampling.repetition_penalty != 1
             seen_BV = np.stack([sequence.seen_V for sequence in sequences]) if penalty else None
-            ids_B[slots] = choose(allowed_BV, sampling, uniform_B, self._allowed_V if self._banned else None, seen_BV)
+            allowed_V = self._allowed_V if self._banned else None
+            ids_B[slots] = choose(drawn_from_BV, sampling, uniform_B, allowed_V, seen_BV)
         return ids_B
+
+    def _allowed(self, logits_BV: Logits) -> Logits:
+        """Return the logits with those of tokens that may not come next at -inf."""
+        allowed_BV = logits_BV
+        for slot, sequence in enumerate(self.running):
+            if sequence.allowed_V is not None:
+                allowed_BV = logits_BV.copy() if allowed_BV is logits_BV else allowed_BV
+                allowed_BV[slot, ~sequence.allowed_V] = -np.inf
+        return allowed_BV
 
 
 def together(
@@ -274,7 +278,7 @@ def together(
 ) -> Batch:
     """Return the batch of prompts that arrive together, each with its random numbers (see `sample_rng`).
 
-    The first token of each is one of those that `first_allowed_BV` marks. `ValueError` for a prompt without a token.
+    The first token of each is one that `first_allowed_BV` marks. `ValueError` for a prompt without a token.
     """
     batch = Batch(DecoderSlots(decoder, len(prompts)), banned_ids)
     for number, (prompt, rng) in enumerate(zip(prompts, rngs, strict=True)):
