@@ -59,7 +59,7 @@ def train(project: Project, model: str) -> dict[str, Any]:
     best = next(point for point in history if point.step == meta.best_step)
     texts = read_splits(project.root / layout.TEXT)
     rate = project.settings.evaluation.dynamic_rate
-    scored = scores.score(network, project.dataset(meta.level), texts, device, rate, meta.best_step)
+    scored = scores.score(network, project.dataset(meta.level), texts, device, rate, meta)
     return {
         "seed": project.settings.seed,
         "wall_seconds": round(usage.seconds, 1),

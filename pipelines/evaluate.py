@@ -23,7 +23,7 @@ def main() -> None:
     asked = settings.samples
     contamination.check_causal(network, data.ids["train"], device)
     with outputs.tracked(meta, folder, "evaluate"):
-        scored = scores.score(network, data, texts, device, settings.evaluation.dynamic_rate, meta.best_step)
+        scored = scores.score(network, data, texts, device, settings.evaluation.dynamic_rate, meta)
         written = samples.write_all(
             TorchDecoder(network),
             data.tokenizer,
@@ -35,9 +35,9 @@ def main() -> None:
         new = novelty.assess(written, texts["train"], texts["test"] or texts["validation"], meta.text.language)
         with files.whole_folder(folder.evaluation) as partial:
             scored.write(partial)
-            written.write(partial / "samples.json")
-            files.write_text(partial / "samples.md", written.markdown())
-            new.write(partial / "novelty.json")
+            written.write(partial / "details" / "samples.json")
+            files.write_text(partial / "details" / "samples.md", written.markdown())
+            new.write(partial / "details" / "novelty.json")
         print("\n".join([f"{meta.name}: bits per character: {scored.metrics.summary()}", *new.warnings]))
 
 

@@ -12,7 +12,7 @@ def main() -> None:
     """Compare all the models of params.yaml and show them."""
     folders = {name: layout.ModelFolder(name) for name in params.load(layout.PARAMS).models}
     everything = Everything.read(folders, layout.CLEAN, layout.BASELINES)
-    writer.write(everything, layout.REPORTS, layout.SUMMARY)
+    writer.write(everything, layout.REPORTS)
     print(tables.comparison_markdown(everything))
     for name, model in everything.models.items():
         with outputs.tracked(model.meta, folders[name], "report"):

@@ -26,9 +26,11 @@ def main() -> None:
         described = experiment.describe(name, settings, data, device.type)
         folder = layout.ModelFolder(name)
         own_device = world.device(device)
-        with session.held(described, settings.timeline, settings.resume, own_device, world, asked) as training:
-            with outputs.watching(described.meta, folder, tracked=world.is_main) as observer:
-                training.run(folder.training, observer)
+        with (
+            session.held(described, settings.timeline, settings.resume, own_device, world, asked) as training,
+            outputs.watching(described.meta, folder, tracked=world.is_main) as observer,
+        ):
+            training.run(folder.training, observer)
 
 
 if __name__ == "__main__":

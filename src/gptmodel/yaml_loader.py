@@ -13,6 +13,7 @@ class Loader(yaml.SafeLoader):
     """1e-3 is a number (as in YAML 1.2), and a key given twice is an error."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        """Return a mapping; `UserError` for a key that comes twice."""
         keys = [self.construct_object(key, deep=True) for key, _ in node.value]
         for key in keys:
             if keys.count(key) > 1:

@@ -24,7 +24,7 @@ def test_each_part_adds_up_to_the_whole(level: str) -> None:
     tokenizer = TOKENIZERS[level]
     ids = tokenizer.encode(BOOK)
     nats = costs_of(len(ids))
-    parts = breakdown("test", tokenizer, ids, nats, BOOK, context=16)
+    parts = breakdown("test", tokenizer, ids, nats, BOOK, context=16, fingerprint="f00d")
     assert parts.split == "test"
     positions, classes = parts.by_position, parts.by_class
     assert sum(row.tokens for row in positions) == len(ids) - 1
@@ -135,7 +135,7 @@ def test_the_worst_and_the_best_passages_are_found() -> None:
     ids = tokenizer.encode(text)
     nats = np.ones(len(text))
     nats[500:520], nats[900:920] = 7, 0.1
-    parts = breakdown("validation", tokenizer, ids, nats, text, context=64)
+    parts = breakdown("validation", tokenizer, ids, nats, text, context=64, fingerprint="f00d")
     worst, best = parts.worst, parts.best
     assert len(worst) == len(best) == 3
     assert worst[0].start <= 500 < worst[0].start + len(worst[0].text)
@@ -147,6 +147,6 @@ def test_the_worst_and_the_best_passages_are_found() -> None:
 def test_a_short_text_is_one_passage() -> None:
     tokenizer = TOKENIZERS["word"]
     ids = tokenizer.encode("un chat")
-    parts = breakdown("test", tokenizer, ids, costs_of(len(ids)), "un chat", context=64)
+    parts = breakdown("test", tokenizer, ids, costs_of(len(ids)), "un chat", context=64, fingerprint="f00d")
     assert [passage.text for passage in parts.worst] == ["un chat"]
     assert parts.best == parts.worst

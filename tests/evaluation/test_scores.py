@@ -20,6 +20,7 @@ from gptmodel.model.loss import sliding_nats, total_nats
 from gptmodel.model.networks import LanguageModel, count_parameters
 from gptmodel.results.corpus import SplitName
 from gptmodel.results.evaluation import Breakdown, Metrics, Scored
+from tests.support import records
 from tests.support.bundles import random_network
 from tests.support.datasets import in_memory
 
@@ -41,7 +42,7 @@ def given(kind: str, level: str, texts: dict[SplitName, str] = TEXTS) -> tuple[L
 @pytest.mark.parametrize("level", list(TOKENIZERS))
 def test_every_figure_counts_every_character(kind: str, level: str) -> None:
     network, data = given(kind, level)
-    scored = scores.score(network, data, TEXTS, CPU, RATE, best_step=7)
+    scored = scores.score(network, data, TEXTS, CPU, RATE, records.meta("gpt").model_copy(update={"best_step": 7}))
     assert (scored.metrics.best_step, scored.metrics.parameters) == (7, count_parameters(network))
     vocab_size, train = data.tokenizer.vocab_size, data.ids["train"]
     for split, score in scored.metrics.splits.items():
@@ -69,8 +70,17 @@ def test_every_figure_counts_every_character(kind: str, level: str) -> None:
 def test_an_unknown_character_costs_its_name_in_every_protocol() -> None:
     network, data = given("modern", "char")
     without: dict[SplitName, str] = {**TEXTS, "test": TEXTS["test"].replace("Ω", "c")}
-    test = scores.score(network, data, TEXTS, CPU, RATE, best_step=0).metrics.test
-    known = scores.score(network, in_memory(data.tokenizer, without), without, CPU, RATE, best_step=0).metrics.test
+    test = scores.score(
+        network, data, TEXTS, CPU, RATE, records.meta("gpt").model_copy(update={"best_step": 0})
+    ).metrics.test
+    known = scores.score(
+        network,
+        in_memory(data.tokenizer, without),
+        without,
+        CPU,
+        RATE,
+        records.meta("gpt").model_copy(update={"best_step": 0}),
+    ).metrics.test
     assert test is not None
     assert known is not None
     name = math.log2(1_112_064) / len(TEXTS["test"])
@@ -84,7 +94,7 @@ def test_the_breakdown_is_that_of_the_main_split_and_the_files_come_back(
 ) -> None:
     texts: dict[SplitName, str] = {**TEXTS, "test": test}
     network, data = given("modern", "bpe", texts)
-    scored = scores.score(network, data, texts, CPU, RATE, best_step=3)
+    scored = scores.score(network, data, texts, CPU, RATE, records.meta("gpt").model_copy(update={"best_step": 3}))
     assert scored.metrics.main_split == scored.breakdown.split == main
     assert sum(part.characters for part in scored.breakdown.by_class) == len(texts[main])
     assert set(scored.costs.nats) == set(scored.metrics.splits)
@@ -98,4 +108,11 @@ def test_the_breakdown_is_that_of_the_main_split_and_the_files_come_back(
 def test_tokens_of_another_text_are_refused() -> None:
     network, data = given("bigram", "char")
     with pytest.raises(UserError, match="run `dvc repro` from encode on"):
-        scores.score(network, data, {**TEXTS, "test": "un autre texte"}, CPU, RATE, best_step=0)
+        scores.score(
+            network,
+            data,
+            {**TEXTS, "test": "un autre texte"},
+            CPU,
+            RATE,
+            records.meta("gpt").model_copy(update={"best_step": 0}),
+        )

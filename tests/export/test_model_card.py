@@ -88,7 +88,8 @@ def test_a_bigram_sees_one_token():
 
 def test_the_results_are_read_from_the_folders_of_the_stages(tmp_path):
     given = results()
-    for name in ("metrics", "breakdown", "novelty"):
-        getattr(given, name).write(tmp_path / "evaluation" / f"{name}.json")
+    given.metrics.write(tmp_path / "evaluation" / "metrics.json")
+    for name in ("breakdown", "novelty"):
+        getattr(given, name).write(tmp_path / "evaluation" / "details" / f"{name}.json")
     given.baselines.write(tmp_path / "baselines" / "baselines.json")
     assert Results.read(given.meta, given.corpus, tmp_path / "evaluation", tmp_path / "baselines") == given

@@ -11,10 +11,10 @@ import click
 import pytest
 import typer
 import yaml
-from gptmodel.cli.main import app
 from pydantic import BaseModel
 
 from gptmodel import params
+from gptmodel.cli.app import app
 from tests.support.closure import PLACES, ROOT
 
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])

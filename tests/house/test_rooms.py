@@ -145,7 +145,7 @@ def test_a_bundle_needs_the_base_install_only(room: str) -> None:
 
 def test_help_loads_no_heavy_package() -> None:
     code = (
-        "import sys; from gptmodel.cli.main import main; sys.argv = ['gptmodel', '--help']\n"
+        "import sys; from gptmodel.cli.app import main; sys.argv = ['gptmodel', '--help']\n"
         "try: main()\n"
         "except SystemExit: pass\n"
         "print([m for m in ('torch', 'onnxruntime', 'pandas', 'mlflow', 'numpy', 'tokenizers') if m in sys.modules])"
@@ -165,7 +165,7 @@ def test_nothing_hides_an_error_and_nothing_is_pickled(path: Path) -> None:
 
 def test_the_stages_paths_are_those_of_the_layout() -> None:
     model = layout.ModelFolder("${key}")
-    places = {layout.CATALOG, layout.RAW, layout.CLEAN, layout.TOKENS, layout.BASELINES, layout.REPORTS, layout.SUMMARY}
+    places = {layout.CATALOG, layout.RAW, layout.CLEAN, layout.TOKENS, layout.BASELINES, layout.REPORTS}
     places |= {layout.MODELS, *(value for value in vars(model).values() if value != model.path)}
     written = set[str]()
     for stage in STAGES.values():

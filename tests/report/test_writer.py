@@ -4,7 +4,6 @@ import pandas as pd
 import pytest
 
 from gptmodel.report import page, writer
-from gptmodel.results.summary import Summary
 from tests.support import runs
 
 FILES = ["comparison.csv", "comparison.md", "curves.csv", "curves.png", "excerpt.md"]
@@ -25,36 +24,10 @@ def test_the_whole_folder_is_written_and_the_same_results_give_the_same_bytes(tm
     assert b"\r" not in (tmp_path / "a" / "curves.csv").read_bytes()
 
 
-def test_the_summary_has_the_main_figures_of_every_split_and_no_times(tmp_path: Path) -> None:
-    run = runs.run()
-    writer.write(run, tmp_path / "reports", tmp_path / "metrics.json")
-    summary = Summary.read(tmp_path / "metrics.json")
-    assert list(summary.models) == list(run.models)
-    gpt, metrics = summary.models["gpt"], run.models["gpt"].metrics
-    assert (gpt.parameters, gpt.best_step, list(gpt.splits)) == (3000, 20, ["validation", "test"])
-    assert gpt.splits["test"].model_dump().items() <= metrics.main.model_dump().items()
-    assert {split: score.name for split, score in summary.baselines.items()} == {
-        "validation": "kneser-ney-3",
-        "test": "kneser-ney-3",
-    }
-    slower = {
-        name: model.model_copy(update={"speed": model.speed.model_copy(update={"seconds": 1e6})})
-        for name, model in run.models.items()
-    }
-    writer.write(run.model_copy(update={"models": slower}), tmp_path / "slower", tmp_path / "slower.json")
-    assert (tmp_path / "slower.json").read_bytes() == (tmp_path / "metrics.json").read_bytes()
-
-
-def test_the_summary_of_a_text_without_a_test_split_has_none(tmp_path: Path) -> None:
-    writer.write(runs.run(has_test=False), tmp_path / "reports", tmp_path / "metrics.json")
-    summary = Summary.read(tmp_path / "metrics.json")
-    assert list(summary.models["gpt"].splits) == list(summary.baselines) == ["validation"]
-
-
 def test_a_report_that_fails_leaves_the_old_one(tmp_path: Path) -> None:
-    writer.write(runs.run(), tmp_path / "reports", tmp_path / "metrics.json")
+    writer.write(runs.run(), tmp_path / "reports")
     before = (tmp_path / "reports" / "index.html").read_bytes()
     broken = runs.run().model_copy(update={"models": {}})
     with pytest.raises(StopIteration):
-        writer.write(broken, tmp_path / "reports", tmp_path / "metrics.json")
+        writer.write(broken, tmp_path / "reports")
     assert (tmp_path / "reports" / "index.html").read_bytes() == before

@@ -7,7 +7,6 @@ from gptmodel.layout import ModelFolder
 from gptmodel.results.bundle import BundleInfo, Origin
 from gptmodel.results.corpus import CleanCorpus
 from gptmodel.results.samples import Samples
-from gptmodel.results.summary import ModelSummary, Summary
 from gptmodel.results.training import Meta, Point
 from tests.support import bundles, records
 
@@ -43,12 +42,11 @@ def write_model(name: str, fingerprint: str = "f00d") -> ModelFolder:
         rows = csv.DictWriter(file, list(Point.model_fields), lineterminator="\n")
         rows.writeheader()
         rows.writerows(point.model_dump() for point in records.history(2.0))
-    metrics = records.metrics(2.5, validation=2.75).model_copy(update={"fingerprint": fingerprint})
-    metrics.write(folder.evaluation / "metrics.json")
-    records.breakdown().write(folder.evaluation / "breakdown.json")
-    records.novelty(written).write(folder.evaluation / "novelty.json")
-    written.write(folder.evaluation / "samples.json")
-    (folder.evaluation / "samples.md").write_text(written.markdown(), encoding="utf-8")
+    records.metrics(2.5, validation=2.75).write(folder.metrics)
+    records.breakdown().model_copy(update={"fingerprint": fingerprint}).write(folder.details / "breakdown.json")
+    records.novelty(written).write(folder.details / "novelty.json")
+    written.write(folder.details / "samples.json")
+    (folder.details / "samples.md").write_text(written.markdown(), encoding="utf-8")
     records.inspection(NAME).write(folder.inspection / "inspection.json")
     records.benchmark().write(folder.benchmark / "benchmark.json")
     words = bundles.char_tokenizer()
@@ -69,8 +67,7 @@ def write_corpus() -> None:
 
 
 def write_report(name: str) -> None:
-    """Write a report and a summary that show one model."""
+    """Write a report that shows one model."""
     layout.REPORTS.mkdir(exist_ok=True)
     (layout.REPORTS / "comparison.csv").write_text(f"model,parameters\n{name},900\n")
     (layout.REPORTS / "comparison.md").write_text(f"| model |\n|---|\n| {name} |\n")
-    Summary(models={name: ModelSummary.of(records.metrics(2.5))}, baselines={}).write(layout.SUMMARY)

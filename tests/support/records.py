@@ -158,6 +158,7 @@ def breakdown(bits: float = 2.0, split: evaluation.Scored = "test") -> evaluatio
     """Return where the bits go: three bins of positions, two classes of characters."""
     bins = [(1, 1, 1.0), (2, 2, 2.0), (3, 12, 6.0)]
     return evaluation.Breakdown(
+        fingerprint="3" * 16,
         split=split,
         by_position=[
             evaluation.PositionBin(

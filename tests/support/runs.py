@@ -80,7 +80,7 @@ def write(everything: Everything, root: Path) -> dict[str, layout.ModelFolder]:
     folders = {name: layout.ModelFolder(name, root / layout.MODELS) for name in everything.models}
     for seed, (name, results) in enumerate(everything.models.items(), start=1):
         write_model(results, folders[name])
-        costs(results.metrics.main.bits_per_char, seed, has_test).write(folders[name].evaluation / surprisal.FILE)
+        costs(results.metrics.main.bits_per_char, seed, has_test).write(folders[name].details / surprisal.FILE)
     return folders
 
 
@@ -94,8 +94,8 @@ def write_model(results: ModelResults, folder: layout.ModelFolder) -> None:
         rows.writeheader()
         rows.writerows(point.model_dump() for point in results.history)
     results.metrics.write(folder.evaluation / "metrics.json")
-    results.breakdown.write(folder.evaluation / "breakdown.json")
-    results.novelty.write(folder.evaluation / "novelty.json")
-    results.samples.write(folder.evaluation / "samples.json")
+    results.breakdown.write(folder.details / "breakdown.json")
+    results.novelty.write(folder.details / "novelty.json")
+    results.samples.write(folder.details / "samples.json")
     results.inspection.write(folder.inspection / "inspection.json")
     results.benchmark.write(folder.benchmark / "benchmark.json")

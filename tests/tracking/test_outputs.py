@@ -123,7 +123,7 @@ def another_text(folder: ModelFolder) -> None:
 
 
 def no_outputs(folder: ModelFolder) -> None:
-    (folder.evaluation / "novelty.json").unlink()
+    (folder.details / "novelty.json").unlink()
 
 
 def damaged_outputs(folder: ModelFolder) -> None:

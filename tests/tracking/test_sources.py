@@ -70,13 +70,15 @@ def test_what_a_name_may_be_is_said(root: Path) -> None:
     assert "goood is no model: give a name under models/ (bad, good), baselines, a folder with" in fails("goood")
     assert fails("ladder").startswith("ladder is no model")  # as the baselines were called
     ModelFolder("new").training.mkdir(parents=True)
-    assert fails("new").startswith(f"models/new/evaluation/{FILE} does not exist: run `dvc repro`, or `dvc pull`")
+    assert fails("new").startswith(
+        f"models/new/evaluation/details/{FILE} does not exist: run `dvc repro`, or `dvc pull`"
+    )
     (root / "empty").mkdir()
     assert fails("empty").startswith(f"empty/{FILE} does not exist")
     (layout.BASELINES / FILE).unlink()
     assert fails("baselines").startswith(f"data/baselines/{FILE} does not exist")
-    (ModelFolder("bad").evaluation / FILE).write_bytes(b"x")
-    assert f"models/bad/evaluation/{FILE} is damaged" in fails("bad")
+    (ModelFolder("bad").details / FILE).write_bytes(b"x")
+    assert f"models/bad/evaluation/details/{FILE} is damaged" in fails("bad")
 
 
 def test_two_different_models_are_asked_for(root: Path) -> None:
@@ -103,7 +105,7 @@ def shell(root: Path, *command: str) -> str:
 
 def forget(root: Path, revision: str) -> None:
     """Delete what a revision's cache holds of the model x, its list of files included."""
-    name = f"{revision}:models/x/evaluation.dvc"
+    name = f"{revision}:models/x/evaluation/details.dvc"
     listed = shell(root, "git", "show", name).partition("md5: ")[2].split()[0]
     cache = root / ".dvc" / "cache" / "files" / "md5"
     for digest in (listed, content_hash(cache / listed[:2] / listed[2:])):
@@ -127,19 +129,19 @@ def revisions(tmp_path_factory: pytest.TempPathFactory) -> Path:
     dvc = (sys.executable, "-m", "dvc")
     shell(root, *dvc, "init", "-q")
     shell(root, *dvc, "config", "core.analytics", "false")
-    folder = ModelFolder("x", root / layout.MODELS).evaluation
+    folder = ModelFolder("x", root / layout.MODELS).details
     for tag, extra in (("none", 0.0), ("damaged", 1.0), ("lost", 1.5), ("half", 2.0), ("first", 2.5), ("second", 0.5)):
         if tag != "none":
             write(folder, extra)
             if tag == "damaged":
                 (folder / FILE).write_bytes(b"no costs")
-            shell(root, *dvc, "add", "-q", "models/x/evaluation")
+            shell(root, *dvc, "add", "-q", "models/x/evaluation/details")
         shell(root, "git", "add", "-A")
         shell(root, "git", "commit", "-qm", tag)
         shell(root, "git", "tag", tag)
     forget(root, "lost")
     half = root / ".dvc" / "cache" / "files" / "md5"
-    listed = shell(root, "git", "show", "half:models/x/evaluation.dvc").partition("md5: ")[2].split()[0]
+    listed = shell(root, "git", "show", "half:models/x/evaluation/details.dvc").partition("md5: ")[2].split()[0]
     digest = content_hash(half / listed[:2] / listed[2:])
     (half / digest[:2] / digest[2:]).unlink()
     head = shell(root, "git", "rev-parse", "HEAD")

@@ -103,8 +103,6 @@ def training(section: Section) -> None:
     """Where the train stage would run and in which precision, by the values of params.yaml if one is here."""
     if not _is_there(section, "torch", "train"):
         return
-    import torch
-
     from gptmodel import params
     from gptmodel.model import devices
     from gptmodel.training import precision
@@ -124,7 +122,9 @@ def training(section: Section) -> None:
     section.facts["precision"] += f" ({reason if engine.precision == 'auto' else 'as params.yaml says'})"
     section.facts["matrix products"] = f"{rate / 1e9:,.0f} GFLOP/s"
     if chosen.device != "cuda" and name == "auto" and gpus():
-        section.wrong(f"there is a GPU, but torch {torch.__version__} finds no CUDA: install the torch built for it")
+        section.wrong(
+            f"there is a GPU, but torch {metadata.version('torch')} finds no CUDA: install the torch built for it"
+        )
 
 
 def tracking(section: Section) -> None:

@@ -23,15 +23,18 @@ _PASSAGE = re.compile(rf".{{,{PASSAGE_CHARACTERS - 1}}}(?:\s|.\Z)|.{{1,{PASSAGE_
 _LINE_BREAKS = frozenset("\n\r\v\f\x85\u2028\u2029")
 
 
-def breakdown(split: Scored, tokenizer: Tokenizer, ids: Ids, token_nats: Floats, text: str, context: int) -> Breakdown:
+def breakdown(
+    split: Scored, tokenizer: Tokenizer, ids: Ids, token_nats: Floats, text: str, context: int, fingerprint: str
+) -> Breakdown:
     """Return where the bits of `text` go; its tokens are `ids` and cost `token_nats` (tokens,).
 
-    The costs are those of windows of `context` tokens that do not overlap, with the names of unknown characters.
-    `UserError` if `ids` are not those of `text`.
+    The costs are those of windows of `context` tokens that do not overlap, with the names of unknown characters;
+    `fingerprint` is that of the training. `UserError` if `ids` are not those of `text`.
     """
     costs = character_nats(tokenizer, ids, token_nats, text)
     ranked = sorted(passages(text, costs), key=lambda passage: passage.bits_per_char)
     return Breakdown(
+        fingerprint=fingerprint,
         split=split,
         by_position=by_position(token_nats, characters_per_token(tokenizer, ids, text), context),
         by_class=by_class(text, costs),

@@ -24,6 +24,7 @@ from gptmodel.model.loss import Score, sliding_nats, token_nats
 from gptmodel.model.networks import LanguageModel, count_parameters
 from gptmodel.results.corpus import SplitName
 from gptmodel.results.evaluation import SCORED, Breakdown, Metrics, Scored, SplitScore
+from gptmodel.results.training import Meta
 
 
 @dataclass(frozen=True)
@@ -35,10 +36,10 @@ class Scores:
     breakdown: Breakdown  # of the main split
 
     def write(self, folder: Path) -> None:
-        """Write metrics.json, breakdown.json and the cost of every character."""
+        """Write metrics.json, and in details/ breakdown.json and the cost of every character."""
         self.metrics.write(folder / "metrics.json")
-        self.breakdown.write(folder / "breakdown.json")
-        self.costs.write(folder / surprisal.FILE)
+        self.breakdown.write(folder / "details" / "breakdown.json")
+        self.costs.write(folder / "details" / surprisal.FILE)
 
 
 @dataclass(frozen=True)
@@ -66,11 +67,11 @@ def score(
     texts: Mapping[SplitName, str],
     device: torch.device,
     dynamic_rate: float,
-    best_step: int,
+    meta: Meta,
 ) -> Scores:
     """Score the network on validation and, where there is text, on test; `texts` are those of `data`, by split.
 
-    `dynamic_rate` is that of `dynamic_evaluation`; `best_step` is the step whose weights the network has.
+    `dynamic_rate` is that of `dynamic_evaluation`; `meta` is that of the network's checkpoint.
     `UserError` if the tokens of `data` are not those of `texts`.
     """
     counts = Counts.fit(data.ids["train"], data.tokenizer.vocab_size)
@@ -81,7 +82,9 @@ def score(
         part = EncodedText.of(data, texts, split)
         nats = token_nats(network, part.ids, device) + part.naming
         costs[split] = character_nats(data.tokenizer, part.ids, nats, part.text)
-        breakdowns[split] = breakdown.breakdown(split, data.tokenizer, part.ids, nats, part.text, network.context)
+        breakdowns[split] = breakdown.breakdown(
+            split, data.tokenizer, part.ids, nats, part.text, network.context, meta.fingerprint
+        )
         scored[split] = _split_score(
             part,
             exact=Score.of(float(nats.sum()), len(part.ids), part.text),
@@ -93,7 +96,7 @@ def score(
         )
     parameters = count_parameters(network)
     metrics = Metrics(
-        best_step=best_step, parameters=parameters, validation=scored["validation"], test=scored.get("test")
+        best_step=meta.best_step, parameters=parameters, validation=scored["validation"], test=scored.get("test")
     )
     return Scores(metrics, CharacterCosts.of(costs, texts), breakdowns[metrics.main_split])
 

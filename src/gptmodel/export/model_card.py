@@ -63,8 +63,8 @@ class Results:
             meta,
             corpus,
             Metrics.read(evaluation / "metrics.json"),
-            Breakdown.read(evaluation / "breakdown.json"),
-            Novelty.read(evaluation / "novelty.json"),
+            Breakdown.read(evaluation / "details" / "breakdown.json"),
+            Novelty.read(evaluation / "details" / "novelty.json"),
             Baselines.read(baselines / "baselines.json"),
         )
 

@@ -20,6 +20,7 @@ class Folders(Protocol):
     training: Path
     checkpoint: Path
     evaluation: Path
+    details: Path
     inspection: Path
     benchmark: Path
 
@@ -47,9 +48,9 @@ class ModelResults(Strict):
             history=read_history(folder.training / "history.csv"),
             timeline=Timeline.read(folder.training / "timeline.json"),
             metrics=Metrics.read(folder.evaluation / "metrics.json"),
-            breakdown=Breakdown.read(folder.evaluation / "breakdown.json"),
-            novelty=Novelty.read(folder.evaluation / "novelty.json"),
-            samples=Samples.read(folder.evaluation / "samples.json"),
+            breakdown=Breakdown.read(folder.details / "breakdown.json"),
+            novelty=Novelty.read(folder.details / "novelty.json"),
+            samples=Samples.read(folder.details / "samples.json"),
             inspection=Inspection.read(folder.inspection / "inspection.json"),
             benchmark=Benchmark.read(folder.benchmark / "benchmark.json"),
         )
@@ -70,7 +71,7 @@ class Everything(Strict):
         The best baseline is compared too. `UserError` names the file that is missing or damaged.
         """
         counted = Baselines.read(baselines / "baselines.json")
-        costs = {name: comparison.read(folder.evaluation) for name, folder in folders.items()}
+        costs = {name: comparison.read(folder.details) for name, folder in folders.items()}
         costs[counted.best] = comparison.read(baselines)
         return cls(
             corpus=CleanCorpus.read(clean / "corpus.json"),

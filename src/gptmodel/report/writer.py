@@ -1,4 +1,4 @@
-"""The folder reports/, whole or not at all, and the summary of all models beside it."""
+"""The folder reports/, whole or not at all."""
 
 from pathlib import Path
 
@@ -7,11 +7,10 @@ import pandas as pd
 from gptmodel import files
 from gptmodel.report import figures, page, tables
 from gptmodel.report.results import Everything
-from gptmodel.results.summary import Summary
 
 
-def write(everything: Everything, reports: Path, summary: Path) -> None:
-    """Write page, tables, curves and samples to the folder `reports`, and the main figures to the file `summary`."""
+def write(everything: Everything, reports: Path) -> None:
+    """Write page, tables, curves and samples to the folder `reports`."""
     points = tables.curves(everything)
     with files.whole_folder(reports) as folder:
         files.write_text(folder / "index.html", page.render(everything))
@@ -22,8 +21,6 @@ def write(everything: Everything, reports: Path, summary: Path) -> None:
         files.write_text(folder / "samples.md", tables.gallery(everything))
         files.write_text(folder / "excerpt.md", tables.excerpt(everything))
         (folder / "curves.png").write_bytes(figures.png(figures.curves(points, everything.corpus.title)))
-    metrics = {name: model.metrics for name, model in everything.models.items()}
-    Summary.of(metrics, everything.baselines).write(summary)
 
 
 def _csv(table: pd.DataFrame) -> str:

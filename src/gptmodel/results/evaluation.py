@@ -37,7 +37,6 @@ class Metrics(Record):
 
     best_step: int
     parameters: int
-    fingerprint: str = Field("", description="of the training whose weights were scored; empty: not told")
     validation: SplitScore
     test: SplitScore | None = Field(None, description="null where there is no test text")
 
@@ -99,6 +98,7 @@ class Passage(Record):
 class Breakdown(Record):
     """breakdown.json: where the bits of the main split go."""
 
+    fingerprint: str = Field(description="of the training whose weights were scored")
     split: Scored
     by_position: list[PositionBin]
     by_class: list[ClassShare]

@@ -88,7 +88,7 @@ def hyperparameters(meta: Meta) -> dict[str, Any]:
 def describe(run: Run, page: Origin, meta: Meta, folder: ModelFolder, with_report: bool) -> None:
     """Set the run's description: the figures in a line, the beginning of a sample, how the models compare."""
     metrics = Metrics.read(folder.evaluation / "metrics.json")
-    sample = Samples.read(folder.evaluation / "samples.json").samples[0].markdown(EXCERPT)
+    sample = Samples.read(folder.details / "samples.json").samples[0].markdown(EXCERPT)
     table = (layout.REPORTS / "comparison.md").read_text(encoding="utf-8") if with_report else ""
     run.set_note(
         f"{page.title}, {meta.level} level: bits per character: {metrics.summary()}\n\n{sample}\n{table}\n"
@@ -112,11 +112,11 @@ def trained(run: Run, folder: ModelFolder) -> None:
 
 def evaluated(run: Run, folder: ModelFolder) -> None:
     """Log the outputs of the stage evaluate."""
-    novelty = Novelty.read(folder.evaluation / "novelty.json")
+    novelty = Novelty.read(folder.details / "novelty.json")
     run.log_metrics(Metrics.read(folder.evaluation / "metrics.json").model_dump())
     run.log_metrics({"novelty": novelty.samples.model_dump(), "held_out": novelty.held_out.model_dump()})
     run.log_folder(folder.evaluation, folder.evaluation.name)
-    samples = Samples.read(folder.evaluation / "samples.json").samples
+    samples = Samples.read(folder.details / "samples.json").samples
     run.log_table([sample.model_dump() for sample in samples], "samples.json")
 
 

@@ -27,7 +27,7 @@ from gptmodel.decoding import defaults
 from gptmodel.errors import UserError
 from gptmodel.results.bundle import BundleInfo
 from gptmodel.results.evaluation import Metrics
-from gptmodel.runtime import bundle
+from gptmodel.runtime import bundle, session
 from gptmodel.tracking import runs, store
 from gptmodel.tracking.run import brief
 
@@ -107,8 +107,7 @@ def requirements() -> list[str]:
 
     ONNX Runtime is asked for without CUDA: a server that has a GPU installs onnxruntime-gpu in its place.
     """
-    from onnxruntime import __version__ as runtime
-
+    runtime = session.onnxruntime().__version__
     names = ("mlflow", "numpy", "tokenizers", "pydantic")
     return [*(f"{name}=={version(name)}" for name in names), f"onnxruntime=={runtime}"]
 

@@ -16,7 +16,9 @@ from gptmodel.tracking.run import brief
 from gptmodel.tracking.store import StoreUnavailable
 
 BASELINES = "baselines"  # the name of the best of them
-STAGE = layout.ModelFolder("").evaluation.name  # the folder of the file in models/NAME, and among a run's artifacts
+STAGE = (
+    layout.ModelFolder("x").details.relative_to(layout.MODELS / "x").as_posix()
+)  # the folder of the file in models/NAME, and among a run's artifacts
 
 
 def read_all(names: Sequence[str]) -> dict[str, CharacterCosts]:
@@ -49,7 +51,7 @@ def read(name: str) -> CharacterCosts:
     for place, folder in ((home, _folder(name)), (Path(name), Path(name))):
         if place.is_dir():
             raise UserError(f"{folder / FILE} does not exist: run `dvc repro`, or `dvc pull` if another machine did")
-    models = sorted(path.parent.parent.name for path in layout.MODELS.glob(f"*/{STAGE}/{FILE}"))
+    models = sorted(path.parents[2].name for path in layout.MODELS.glob(f"*/{STAGE}/{FILE}"))
     raise UserError(
         f"{name} is no model: give a name under models/ ({', '.join(models) or 'none is evaluated here'}), "
         f"{BASELINES}, a folder with {FILE}, REVISION:NAME or run:RUN_ID"
@@ -57,7 +59,7 @@ def read(name: str) -> CharacterCosts:
 
 
 def _folder(name: str) -> Path:
-    return layout.BASELINES if name == BASELINES else layout.ModelFolder(name).evaluation
+    return layout.BASELINES if name == BASELINES else layout.ModelFolder(name).details
 
 
 def _of_revision(revision: str, name: str) -> CharacterCosts:

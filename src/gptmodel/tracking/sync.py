@@ -8,13 +8,13 @@ The points of a restored curve lie evenly in the time that the training took. Le
 (tokens per second along the curve, how busy the machine was), and removing what is in MLflow but not here.
 """
 
+import csv
 import time
 
 from gptmodel import layout
 from gptmodel.errors import UserError
 from gptmodel.layout import ModelFolder
-from gptmodel.results.evaluation import Metrics
-from gptmodel.results.summary import Summary
+from gptmodel.results.evaluation import Breakdown
 from gptmodel.results.training import Meta, Speed, read_history
 from gptmodel.tracking import outputs, runs
 from gptmodel.tracking.runs import Identity
@@ -64,14 +64,17 @@ def sync(name: str) -> str:
 def _done(meta: Meta, folder: ModelFolder) -> list[str]:
     """Return the stages whose outputs are there and belong to these weights, in the order of the pipeline."""
     stages = list(outputs.done(folder))
-    if "evaluate" in stages and not _scored(meta, Metrics.read(folder.evaluation / "metrics.json")):
+    if "evaluate" in stages and Breakdown.read(folder.details / "breakdown.json").fingerprint != meta.fingerprint:
         stages.remove("evaluate")  # an experiment that only trained was applied
-    reported = layout.REPORTS.is_dir() and layout.SUMMARY.is_file()
-    if reported and meta.name in Summary.read(layout.SUMMARY).models:
+    if meta.name in _reported():
         stages.append("report")
     return stages
 
 
-def _scored(meta: Meta, metrics: Metrics) -> bool:
-    """Tell whether the metrics are of these weights."""
-    return metrics.best_step == meta.best_step and metrics.fingerprint in ("", meta.fingerprint)
+def _reported() -> set[str]:
+    """Return the names of the models that the report shows."""
+    table = layout.REPORTS / "comparison.csv"
+    if not table.is_file():
+        return set()
+    with table.open(encoding="utf-8", newline="") as file:
+        return {row["model"] for row in csv.DictReader(file)}
