@@ -52,9 +52,9 @@ def fails(*arguments: object) -> str:
 def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A workspace with three models and the baselines; it is the current folder."""
     monkeypatch.chdir(tmp_path)
-    write(ModelFolder("good").evaluation, costs(0.0, 0))
-    write(ModelFolder("alike").evaluation, costs(0.001, 1))
-    write(ModelFolder("bad").evaluation, costs(0.05, 2))
+    write(ModelFolder("good").details, costs(0.0, 0))
+    write(ModelFolder("alike").details, costs(0.001, 1))
+    write(ModelFolder("bad").details, costs(0.05, 2))
     write(layout.BASELINES, costs(0.5, 3))
     return tmp_path
 
@@ -103,12 +103,12 @@ def test_names_are_no_markup(root: Path) -> None:
 
 
 def test_bad_input_is_one_line_that_names_it(root: Path) -> None:
-    write(ModelFolder("other").evaluation, costs(0.0, 0, "b" * 6000))
+    write(ModelFolder("other").details, costs(0.0, 0, "b" * 6000))
     said = fails("good", "bad", "other")
     first, second = (hashlib.sha256(letter * 6000).hexdigest()[:12] for letter in (b"a", b"b"))
     assert f"good on {first} (6,000 characters) and other on {second} (6,000 characters)" in said
     assert fails("good").startswith("name two models or more")
     assert fails("good", "bad", "good") == "good is named twice: name each model once"
     assert "goood is no model: give a name under models/ (alike, bad, good, other)" in fails("good", "goood")
-    write(ModelFolder("new").evaluation, CharacterCosts.of({"validation": OWN[0]}, {"validation": "v"}))
+    write(ModelFolder("new").details, CharacterCosts.of({"validation": OWN[0]}, {"validation": "v"}))
     assert fails("good", "new").startswith("new was scored on validation, not on test")

@@ -99,10 +99,12 @@ def test_the_breakdown_is_that_of_the_main_split_and_the_files_come_back(
     assert sum(part.characters for part in scored.breakdown.by_class) == len(texts[main])
     assert set(scored.costs.nats) == set(scored.metrics.splits)
     scored.write(tmp_path)
-    assert {path.name for path in tmp_path.iterdir()} == {"metrics.json", "breakdown.json", FILE}
+    details = tmp_path / "details"
+    assert {path.name for path in tmp_path.iterdir()} == {"metrics.json", "details"}
+    assert {path.name for path in details.iterdir()} == {"breakdown.json", FILE}
     assert Metrics.read(tmp_path / "metrics.json") == scored.metrics
-    assert Breakdown.read(tmp_path / "breakdown.json") == scored.breakdown
-    assert np.array_equal(CharacterCosts.read(tmp_path / FILE).nats[main], scored.costs.nats[main])
+    assert Breakdown.read(details / "breakdown.json") == scored.breakdown
+    assert np.array_equal(CharacterCosts.read(details / FILE).nats[main], scored.costs.nats[main])
 
 
 def test_tokens_of_another_text_are_refused() -> None:

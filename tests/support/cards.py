@@ -101,6 +101,7 @@ def results(
         corpus=corpus,
         metrics=Metrics(best_step=60, parameters=4096, validation=SCORE, test=SCORE if has_test else None),
         breakdown=Breakdown(
+            fingerprint="f00d",
             split="test" if has_test else "validation",
             by_position=[],
             by_class=[ClassShare(name="letters", characters=650, share=0.721, bits_per_char=2.08, share_of_bits=0.756)],

@@ -83,7 +83,12 @@ def test_every_stage_logs_its_folder_and_evaluate_and_report_the_description(roo
     assert expected.items() <= run.data.metrics.items()
     assert run.data.tags["benchmark.processor"] == "a processor"
     found = set(files_of(run.info.run_id))
-    assert {"samples.json", "evaluation/samples.json", "evaluation/samples.md", "inspection/inspection.json"} <= found
+    assert {
+        "samples.json",
+        "evaluation/details/samples.json",
+        "evaluation/details/samples.md",
+        "inspection/inspection.json",
+    } <= found
     assert {"bundle/model.onnx", "benchmark/benchmark.json", "report/comparison.md"} <= found
 
 
@@ -135,7 +140,10 @@ def damaged_outputs(folder: ModelFolder) -> None:
     [
         (no_title_page, "off for this stage: data/clean/corpus.json does not exist"),
         (another_text, "off for this stage: data/clean holds another text than petit was trained on: run `dvc repro`"),
-        (no_outputs, "stopped; the rest of this stage is not tracked (models/petit/evaluation/novelty.json does not"),
+        (
+            no_outputs,
+            "stopped; the rest of this stage is not tracked (models/petit/evaluation/details/novelty.json does not",
+        ),
         (damaged_outputs, "stopped; the rest of this stage is not tracked (models/petit/evaluation/metrics.json: "),
     ],
     ids=lambda value: getattr(value, "__name__", ""),

@@ -48,8 +48,8 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.delenv("DVC_ROOT", raising=False)
-    write(ModelFolder("good").evaluation, 0.0)
-    write(ModelFolder("bad").evaluation, 0.5)
+    write(ModelFolder("good").details, 0.0)
+    write(ModelFolder("bad").details, 0.5)
     write(layout.BASELINES, 1.0)
     return tmp_path
 
@@ -159,12 +159,12 @@ def test_a_revision_comes_out_of_dvcs_cache(revisions: Path, monkeypatch: pytest
     ("name", "said"),
     [
         ("nowhere:x", "nowhere is no Git revision or DVC experiment here: see `git log`"),
-        ("none:x", f"none has no models/x/evaluation/{FILE}: it knows no such model"),
-        ("HEAD:y", f"HEAD has no models/y/evaluation/{FILE}: it knows no such model"),
+        ("none:x", f"none has no models/x/evaluation/details/{FILE}: it knows no such model"),
+        ("HEAD:y", f"HEAD has no models/y/evaluation/details/{FILE}: it knows no such model"),
         ("HEAD:baselines", f"HEAD has no data/baselines/{FILE}: it knows no such model"),
         ("damaged:x", f"{FILE} of damaged:x is damaged or of another kind"),
-        ("half:x", f"models/x/evaluation/{FILE} of half is not in DVC's cache: get it with `dvc fetch`"),
-        ("lost:x", f"models/x/evaluation/{FILE} of lost is not in DVC's cache: get it with `dvc fetch`"),
+        ("half:x", f"models/x/evaluation/details/{FILE} of half is not in DVC's cache: get it with `dvc fetch`"),
+        ("lost:x", f"models/x/evaluation/details/{FILE} of lost is not in DVC's cache: get it with `dvc fetch`"),
     ],
 )
 def test_what_dvc_cannot_get_is_said_in_one_line(
@@ -176,7 +176,7 @@ def test_what_dvc_cannot_get_is_said_in_one_line(
 
 def test_outside_of_a_repository_dvc_says_so(root: Path) -> None:
     said = fails("HEAD:x")
-    assert said.startswith(f"dvc cannot get models/x/evaluation/{FILE} of HEAD (")
+    assert said.startswith(f"dvc cannot get models/x/evaluation/details/{FILE} of HEAD (")
     assert said.endswith("): run this in the root of a Git and DVC repository")
 
 
@@ -190,7 +190,7 @@ def test_no_store_is_made_to_read_a_run(root: Path) -> None:
 
 def test_an_mlflow_run_brings_its_artifact(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     repository(tmp_path, monkeypatch)
-    folder = write(ModelFolder("bad").evaluation, 0.5)
+    folder = write(ModelFolder("bad").details, 0.5)
     page = Origin(name="essai", title="Un essai", author=None, year=None, language=None, licence="MIT")
     ids = []
     for name in ("bad", "new"):
@@ -202,7 +202,7 @@ def test_an_mlflow_run_brings_its_artifact(tmp_path: Path, monkeypatch: pytest.M
     found = sources.read(f"run:{full}")
     assert np.array_equal(found.nats["test"], sources.read("bad").nats["test"])
     assert found.sha256 == sources.read("bad").sha256
-    missing = f"the MLflow run {empty} has no artifact evaluation/{FILE}: evaluate its model again (dvc repro)"
+    missing = f"the MLflow run {empty} has no artifact evaluation/details/{FILE}: evaluate its model again (dvc repro)"
     assert fails(f"run:{empty}") == missing
     assert fails("run:f00d") == "MLflow has no run f00d: copy the run ID from its page in `make ui`"
 
