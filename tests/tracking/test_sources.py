@@ -196,7 +196,7 @@ def test_an_mlflow_run_brings_its_artifact(tmp_path: Path, monkeypatch: pytest.M
     for name in ("bad", "new"):
         with runs.run(Identity(name, name, "char", page), "evaluate") as opened:
             if name == "bad":
-                opened.log_folder(folder, folder.name)
+                opened.log_folder(folder, sources.STAGE)
             ids.append(opened.id)
     full, empty = ids
     found = sources.read(f"run:{full}")

@@ -91,6 +91,7 @@ def open_store() -> Store:
     for name, value in SETTINGS.items():
         os.environ.setdefault(name, value)
     logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)  # its retries are no news
+    logging.getLogger("mlflow").setLevel(logging.CRITICAL)  # where something else has imported it already
     try:
         from mlflow import MlflowClient
     except ImportError as error:
