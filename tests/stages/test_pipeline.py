@@ -454,9 +454,9 @@ def test_a_models_parameter_reruns_its_own_stages_only(project: Project) -> None
 @pytest.mark.parametrize(
     ("content", "stage", "words"),
     [
-        (b"", "fetch", ["own.txt"]),
-        (b"  \n\n ", "fetch", ["own.txt"]),
-        (bytes(range(256)) * 50, "fetch", ["own.txt"]),
+        (b"", "clean", ["own.txt"]),
+        (b"  \n\n ", "clean", ["own.txt"]),
+        (bytes(range(256)) * 50, "clean", ["own.txt"]),
         ("Trois cents caractères ne font pas un roman. ".encode() * 7, "clean", ["characters"]),
     ],
 )
