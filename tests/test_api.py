@@ -4,6 +4,7 @@ import math
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from gptmodel.decoding.sequence import Settings
 from gptmodel.model.loss import token_nats
 from gptmodel.runtime.bundle import INFO
 from tests.support.bundles import TEXT, chain, char_tokenizer, random_network, write
+from tests.support.closure import ROOT
 
 LEVELS = {"char": char_tokenizer(), "word": fitting.fit_word(TEXT * 3, 700, 1), "bpe": fitting.fit_bpe(TEXT * 3, 400)}
 FOREIGN = TEXT + "☃ Ça va ? ☃\n" + TEXT[:30]  # characters that no level has seen; longer than many contexts
@@ -155,3 +157,14 @@ def test_the_space_that_a_prompt_ends_with_belongs_to_the_next_token(tmp_path: P
 
 def test_notes_name_what_is_left_out(model: Model) -> None:
     assert model.notes(["l'☃"]) == ["left out of the prompts, as the model has never seen them: '☃'"]
+
+
+def test_the_example_of_the_document_runs(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    document = (ROOT / "docs" / "python.md").read_text(encoding="utf-8")
+    example = document.split("```python\n")[1].split("```")[0]
+    values: dict[str, Any] = {}
+    exec(example.replace("models/gpt-char/bundle", str(root / "char")), values)
+    assert (len(values["three"]), len(values["text"])) == (3, 60)
+    streamed = values["model"].generate("Il était ", max_new_tokens=60, seed=1)
+    assert capsys.readouterr().out.startswith(streamed)
+    assert values["score"].nats == pytest.approx(sum(token.nats for token in values["score"].tokens))
