@@ -194,7 +194,7 @@ def test_experiments_have_runs_of_their_own_in_the_workspaces_store(sweep: Sweep
         steps = [step for key, step, _ in run.figures if key == "curves/validation_bits_per_char"]
         assert steps == [0, STEPS // 2, STEPS]
         assert run.artifacts.is_relative_to(sweep.project.root / "mlartifacts")
-        assert (run.artifacts / "history.csv").is_file()
+        assert (run.artifacts / "training" / "history.csv").is_file()
 
 
 def test_an_applied_experiment_is_the_workspace(sweep: Sweep) -> None:

@@ -309,7 +309,13 @@ def test_mlflow_has_one_finished_run_per_model(project: Project) -> None:
             assert sorted(step for (step,) in steps) == list(history["step"])
             (uri,) = store.execute("select artifact_uri from runs where run_uuid = ?", [run]).fetchone()
             files = {path.relative_to(uri).as_posix() for path in Path(uri).rglob("*") if path.is_file()}
-            assert files >= {"bundle/model.onnx", "samples.md", "report/curves.png", "timeline.md", "history.csv"}
+            assert files >= {
+                "bundle/model.onnx",
+                "evaluation/details/samples.md",
+                "report/curves.png",
+                "training/timeline.md",
+                "training/history.csv",
+            }
 
 
 def test_mlflow_is_rebuilt_from_the_outputs(project: Project) -> None:
