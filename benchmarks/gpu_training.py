@@ -33,7 +33,7 @@ from gptmodel.results.corpus import SplitName
 from gptmodel.training import precision as choice
 from gptmodel.training.batches import Windows
 from gptmodel.training.precision import Numerics
-from gptmodel.training.step import Step
+from gptmodel.training.step import MicroBatch, Step
 from gptmodel.training.trainer import ALONE, Trainer, Unwatched
 
 MODEL, SEED = "gpt-char", 7
@@ -201,7 +201,7 @@ def check_no_synchronisation(device: Device, small: Small) -> None:
     for execution in ("eager", "graph"):
         training = small.trainer(device.numerics("bfloat16", execution))
         step = Step(training.network, torch.from_numpy(ids.astype(np.int32)), config, training.numerics, ALONE)
-        pieces = [[(windows.starts(number), number)] for number in range(2 * WARM_UP)]
+        pieces = [[MicroBatch(windows.starts(number), number)] for number in range(2 * WARM_UP)]
         for number in range(WARM_UP):
             step.take(number, pieces[number], 1.0)
         with no_waiting():

@@ -15,7 +15,7 @@ def test_the_whole_folder_is_written_and_the_same_results_give_the_same_bytes(tm
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "old.csv").write_text("of an earlier run")
     for name in ("a", "b"):
-        writer.write(run, tmp_path / name, tmp_path / f"{name}.json")
+        writer.write(run, tmp_path / name)
     assert sorted(path.name for path in (tmp_path / "a").iterdir()) == FILES
     for name in FILES:
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
