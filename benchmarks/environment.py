@@ -11,9 +11,10 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from gptmodel import machine
+
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
-CPU_FACTS = Path("/proc/cpuinfo")  # Linux only
 TELLING_FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")  # what decides the speed of matrix products
 
 
@@ -48,10 +49,6 @@ def _versions(packages: Iterable[str]) -> dict[str, str]:
 
 
 def processor() -> dict[str, Any]:
-    """Return the CPU's name and those of its flags that matter for training; nothing where the system hides them."""
-    if not CPU_FACTS.exists():
-        return {}
-    lines = [line.partition(":") for line in CPU_FACTS.read_text(encoding="utf-8").splitlines()]
-    facts = {key.strip(): value.strip() for key, _, value in lines}
-    flags = facts.get("flags", "").split()
-    return {"cpu_model": facts.get("model name"), "cpu_flags": [flag for flag in TELLING_FLAGS if flag in flags]}
+    """Return the CPU's name and those of its flags that matter for training."""
+    known = machine.processor()
+    return {"cpu_model": known.name, "cpu_flags": [flag for flag in TELLING_FLAGS if flag in known.flags]}

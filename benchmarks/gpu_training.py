@@ -23,7 +23,7 @@ from environment import RESULTS, ROOT, environment, processor
 from scratch import Project, changed, recipe, trainer
 from torch import Tensor
 
-from gptmodel import files, params, strict
+from gptmodel import files, layout, params, strict
 from gptmodel.arrays import Ids
 from gptmodel.data.dataset import Dataset
 from gptmodel.errors import UserError, one_line_errors
@@ -33,7 +33,7 @@ from gptmodel.results.corpus import SplitName
 from gptmodel.training import precision as choice
 from gptmodel.training.batches import Windows
 from gptmodel.training.precision import Numerics
-from gptmodel.training.step import Step
+from gptmodel.training.step import MicroBatch, Step
 from gptmodel.training.trainer import ALONE, Trainer, Unwatched
 
 MODEL, SEED = "gpt-char", 7
@@ -201,7 +201,7 @@ def check_no_synchronisation(device: Device, small: Small) -> None:
     for execution in ("eager", "graph"):
         training = small.trainer(device.numerics("bfloat16", execution))
         step = Step(training.network, torch.from_numpy(ids.astype(np.int32)), config, training.numerics, ALONE)
-        pieces = [[(windows.starts(number), number)] for number in range(2 * WARM_UP)]
+        pieces = [[MicroBatch(windows.starts(number), number)] for number in range(2 * WARM_UP)]
         for number in range(WARM_UP):
             step.take(number, pieces[number], 1.0)
         with no_waiting():
@@ -238,13 +238,18 @@ def check_resume(device: Device, project: Project, values: dict[str, Any]) -> No
 
 def newest(project: Project) -> int:
     """Return the step of the newest saved state, 0 without one."""
-    found = (project.root / ".resume").glob("*/step-*.json")
+    found = (project.root / ".resume").glob("*/step-*.safetensors")
     return max((int(path.stem.removeprefix("step-")) for path in found), default=0)
+
+
+def training_folder(project: Project) -> Path:
+    """Return the folder that the stage train writes."""
+    return layout.ModelFolder(MODEL, project.root / layout.MODELS).training
 
 
 def written(project: Project) -> dict[str, str]:
     """Return the digests of what a training must write the same each time."""
-    folder = project.root / "models" / MODEL
+    folder = training_folder(project)
     names = ("checkpoint/model.safetensors", "history.csv", "timeline.md")
     return {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in names}
 
@@ -258,7 +263,7 @@ def check_processes(device: Device, project: Project, values: dict[str, Any]) ->
     losses = []
     for count in ("1", "2"):
         project.run("train", MODEL, GPTMODEL_PROCESSES=count)
-        last = (project.root / "models" / MODEL / "history.csv").read_text(encoding="utf-8").splitlines()
+        last = (training_folder(project) / "history.csv").read_text(encoding="utf-8").splitlines()
         losses.append(float(dict(zip(last[0].split(","), last[-1].split(","), strict=True))["validation_loss_nats"]))
     what = f"one process {losses[0]:.5f}, two {losses[1]:.5f} nats per token"
     require(abs(losses[0] - losses[1]) < 1e-3, what)

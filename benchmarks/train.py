@@ -32,6 +32,7 @@ from gptmodel.data.corpus import read_splits
 from gptmodel.errors import UserError, one_line_errors
 from gptmodel.evaluation import scores
 from gptmodel.model import checkpoint, devices
+from gptmodel.results.evaluation import SCORED
 from gptmodel.results.training import Point, Speed, read_history
 
 ORDERS = range(2, 9)
@@ -103,9 +104,7 @@ def counted(project: Project) -> dict[str, list[dict[str, float]]]:
     """Return the scores of Kneser-Ney over characters on each split that is not trained on, order by order."""
     texts = read_splits(project.root / layout.TEXT)
     return {
-        name: [asdict(floor) for floor in floors(texts["train"], texts[name], ORDERS)]
-        for name in scores.SCORED
-        if texts[name]
+        name: [asdict(floor) for floor in floors(texts["train"], texts[name], ORDERS)] for name in SCORED if texts[name]
     }
 
 

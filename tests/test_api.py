@@ -79,7 +79,13 @@ def test_a_damaged_folder_is_a_user_error(root: Path, tmp_path: Path) -> None:
 
 def test_generate_gives_one_text_or_a_list_of_as_many_as_are_asked_for(model: Model) -> None:
     settings = Settings(30, Sampling(0.9, 9, 0.8, 1.2), 5, ("e",))
-    options = {"max_new_tokens": 30, "temperature": 0.9, "top_k": 9, "top_p": 0.8, "repetition_penalty": 1.2}
+    options: dict[str, Any] = {
+        "max_new_tokens": 30,
+        "temperature": 0.9,
+        "top_k": 9,
+        "top_p": 0.8,
+        "repetition_penalty": 1.2,
+    }
     expected = [done.text for done in complete(model.bundle.decoder, model.bundle.tokenizer, ["l'"], settings, 3)]
     assert model.generate("l'", **options, seed=5, stop="e", num_samples=3) == expected
     assert model.generate("l'", **options, seed=5, stop=["e"], num_samples=1) == expected[:1]
@@ -93,7 +99,7 @@ def test_generate_gives_one_text_or_a_list_of_as_many_as_are_asked_for(model: Mo
     ("options", "field"),
     [({"top_k": -1}, "top_k"), ({"max_new_tokens": 0}, "max_new_tokens"), ({"num_samples": 0}, "num_samples")],
 )
-def test_settings_that_make_no_sense_are_named(model: Model, options: dict[str, int], field: str) -> None:
+def test_settings_that_make_no_sense_are_named(model: Model, options: dict[str, Any], field: str) -> None:
     with pytest.raises(InvalidSetting) as error:
         model.generate("l'", **options)
     assert error.value.field == field

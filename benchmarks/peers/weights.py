@@ -61,9 +61,11 @@ def build(size: str) -> GPT:
 def write(folder: Path, size: str) -> int:
     """Write the folder; return the number of parameters."""
     network = build(size)
-    hf.write(folder, network, fit_char(string.printable[: VOCAB_SIZE - 1], min_count=1))
-    save_file(networks.weights(network), folder / OURS)
-    files.write_json(folder / CONFIG, network.config.model_dump(mode="json"))
+    with files.whole_folder(folder) as partial:
+        # no model card: nobody trained it
+        hf._write_model(partial, network, hf.QWEN3, fit_char(string.printable[: VOCAB_SIZE - 1], min_count=1))
+        save_file(networks.weights(network), partial / OURS)
+        files.write_json(partial / CONFIG, network.config.model_dump(mode="json"))
     return networks.count_parameters(network)
 
 

@@ -1,11 +1,15 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from gptmodel.data import fitting
+from gptmodel.data.tokenizer import Tokenizer
 from gptmodel.decoding import generation
 from gptmodel.decoding.generation import complete, stream
 from gptmodel.decoding.sampling import InvalidSetting, Sampling
 from gptmodel.decoding.sequence import Settings
+from gptmodel.model.bigram import Bigram
 from gptmodel.model.torch_decoder import TorchDecoder
 from gptmodel.runtime.bundle import Bundle
 from tests.support.bundles import TEXT, chain, char_tokenizer, random_network, write
@@ -21,18 +25,18 @@ def recite(prompt: str, count: int, *stop: str) -> generation.Generation:
     return done
 
 
-def test_text_continues_the_prompt():
+def test_text_continues_the_prompt() -> None:
     assert recite("de", 6).text == "mant' "
     assert recite("de", 6) == generation.Generation("de", 0, "mant' ", 6, "length")
 
 
-def test_text_ends_before_the_stop_string_and_says_so():
+def test_text_ends_before_the_stop_string_and_says_so() -> None:
     assert recite("d", 60, "' ?") == generation.Generation("d", 0, "emant", 8, "stop")
     assert recite("d", 60, "zzz", "t' ", "' ?").text == "eman"
     assert recite("d", 4, "ant").text == "eman"  # its beginning was held back, and belongs to the text
 
 
-def test_a_stream_joined_is_the_finished_text_and_comes_in_pieces():
+def test_a_stream_joined_is_the_finished_text_and_comes_in_pieces() -> None:
     for stop in ((), ("e",), ("l'", "\n")):
         how = Settings(40, FREE, seed=3, stop=stop)
         deltas = list(stream(WRITER, LETTERS, ["vieil", ""], how, [0, 0]))
@@ -46,7 +50,7 @@ def test_a_stream_joined_is_the_finished_text_and_comes_in_pieces():
     assert len([delta for _, delta in stream(WRITER, LETTERS, ["vieil"], Settings(40, FREE, 3)) if delta.text]) == 40
 
 
-def test_every_sample_of_every_prompt_in_order_whatever_the_batch(monkeypatch):
+def test_every_sample_of_every_prompt_in_order_whatever_the_batch(monkeypatch: pytest.MonkeyPatch) -> None:
     how = Settings(20, FREE, seed=11)
     together = list(complete(WRITER, LETTERS, ["île", "l'", "île"], how, num_samples=3))
     assert [(one.prompt, one.sample) for one in together] == [(p, s) for p in ("île", "l'", "île") for s in range(3)]
@@ -57,18 +61,19 @@ def test_every_sample_of_every_prompt_in_order_whatever_the_batch(monkeypatch):
 
 
 @pytest.mark.parametrize("prompt", ["", "☃"])
-def test_an_empty_prompt_starts_from_a_line_break(prompt):
+def test_an_empty_prompt_starts_from_a_line_break(prompt: str) -> None:
     assert recite(prompt, 3).text == recite("\n", 3).text == "dem"
 
 
-def test_an_empty_prompt_without_a_line_break_in_the_vocabulary():
+def test_an_empty_prompt_without_a_line_break_in_the_vocabulary() -> None:
     words = fitting.fit_char("cab", min_count=1)
     (done,) = complete(TorchDecoder(chain(words, "abc")), words, [""], Settings(2, GREEDY, 0))
     assert done.text == "bc"
 
 
-def test_the_unknown_token_is_never_generated():
+def test_the_unknown_token_is_never_generated() -> None:
     network = random_network("bigram", LETTERS)
+    assert isinstance(network, Bigram)
     network.table.weight.data[:, LETTERS.unknown_id] = 100.0
     texts = [one.text for one in complete(TorchDecoder(network), LETTERS, ["l"], Settings(50, FREE, 1), num_samples=4)]
     assert not any("\N{REPLACEMENT CHARACTER}" in text for text in texts)
@@ -78,7 +83,7 @@ def test_the_unknown_token_is_never_generated():
 @pytest.mark.parametrize(
     "words", [fitting.fit_word(TEXT * 3, 700, min_count=1), fitting.fit_bpe(TEXT * 3, 400)], ids=["word", "bpe"]
 )
-def test_the_last_space_of_a_prompt_goes_to_the_first_token(words):
+def test_the_last_space_of_a_prompt_goes_to_the_first_token(words: Tokenizer) -> None:
     decoder = TorchDecoder(chain(words, "Le vieil homme"))
     for prompt in ("Le", "Le "):
         (done,) = complete(decoder, words, [prompt], Settings(2, GREEDY, 0))
@@ -87,14 +92,14 @@ def test_the_last_space_of_a_prompt_goes_to_the_first_token(words):
     assert not done.text.startswith((" ", "Le"))
 
 
-def test_a_character_of_several_bytes_comes_whole():
+def test_a_character_of_several_bytes_comes_whole() -> None:
     words = fitting.fit_bpe(TEXT, 256)  # bytes only
     decoder, how = TorchDecoder(chain(words, "aîœ")), Settings(6, GREEDY, 0)
     texts = [delta.text for _, delta in stream(decoder, words, ["a"], how)]
     assert texts == ["", "î", "", "œ", "a", "\N{REPLACEMENT CHARACTER}"]
 
 
-def test_a_very_long_prompt_is_seen_through_its_window():
+def test_a_very_long_prompt_is_seen_through_its_window() -> None:
     long = (TEXT * 2000)[:100_000]
     how = Settings(30, FREE, seed=4)
     (done,) = complete(WRITER, LETTERS, [long], how)
@@ -103,13 +108,13 @@ def test_a_very_long_prompt_is_seen_through_its_window():
     assert done.tokens == 30
 
 
-def test_a_number_of_samples_below_one_is_named():
+def test_a_number_of_samples_below_one_is_named() -> None:
     with pytest.raises(InvalidSetting, match="num_samples must be 1 or above, not 0"):
         list(complete(WRITER, LETTERS, ["l"], Settings(1, FREE, 0), num_samples=0))
 
 
 @pytest.mark.parametrize("graph", ["portable", "fp32"])
-def test_onnx_and_torch_write_the_same_text(tmp_path, graph):
+def test_onnx_and_torch_write_the_same_text(tmp_path: Path, graph: str) -> None:
     folder = write(tmp_path / "b", random_network("modern", LETTERS), LETTERS)
     bundle = Bundle.load(folder, "cpu", graph=graph)
     how = Settings(60, Sampling(0.9, 10, 0.95), seed=1)

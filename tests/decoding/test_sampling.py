@@ -1,11 +1,14 @@
 """How a token is chosen: laws of `choose` and of the settings that it takes."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
+from gptmodel.arrays import Floats, Logits
 from gptmodel.decoding.sampling import InvalidSetting, Sampling, choose
 
 LOGITS = arrays.arrays(np.float32, (3, 7), elements=st.floats(-30, 30, width=32))
@@ -26,7 +29,7 @@ UNIFORM = arrays.arrays(np.float64, (3,), elements=st.floats(0, 1, exclude_max=T
         {"temperature": 1.0, "repetition_penalty": float("nan")},
     ],
 )
-def test_sampling_values_that_make_no_sense_are_named(values):
+def test_sampling_values_that_make_no_sense_are_named(values: dict[str, Any]) -> None:
     with pytest.raises(InvalidSetting) as error:
         Sampling(**values)
     assert error.value.field == list(values)[-1]
@@ -34,7 +37,9 @@ def test_sampling_values_that_make_no_sense_are_named(values):
 
 @settings(max_examples=50, deadline=None)
 @given(LOGITS, UNIFORM, st.integers(0, 8), st.floats(0.01, 1), st.floats(0.05, 5), st.integers(0, 6))
-def test_only_the_k_likeliest_of_the_nucleus_are_ever_drawn(logits, uniform, top_k, top_p, temperature, banned):
+def test_only_the_k_likeliest_of_the_nucleus_are_ever_drawn(
+    logits: Logits, uniform: Floats, top_k: int, top_p: float, temperature: float, banned: int
+) -> None:
     drawn = choose(logits, Sampling(temperature, top_k, top_p), uniform, np.arange(7) != banned)
     for row, token in zip(logits.astype(np.float64), drawn, strict=True):
         row[banned] = -np.inf
@@ -46,7 +51,7 @@ def test_only_the_k_likeliest_of_the_nucleus_are_ever_drawn(logits, uniform, top
         assert token != banned
 
 
-def test_the_uniform_numbers_are_shared_out_as_the_probabilities():
+def test_the_uniform_numbers_are_shared_out_as_the_probabilities() -> None:
     share = np.array([0.05, 0.5, 0.0, 0.25, 0.2])
     with np.errstate(divide="ignore"):
         logits = np.log(share, dtype=np.float32) / 2
@@ -64,7 +69,9 @@ def test_the_uniform_numbers_are_shared_out_as_the_probabilities():
     st.integers(0, 41),
     st.sampled_from([0.01, 0.3, 0.9, 0.999, 1.0]),
 )
-def test_choosing_among_equals_is_what_sorting_everything_gives(logits, uniform, top_k, top_p):
+def test_choosing_among_equals_is_what_sorting_everything_gives(
+    logits: Logits, uniform: Floats, top_k: int, top_p: float
+) -> None:
     drawn = choose(logits, Sampling(1.0, top_k, top_p), uniform)
     for row, point, token in zip(logits.astype(np.float64), uniform, drawn, strict=True):
         weight = np.exp(row - row.max())
@@ -78,7 +85,7 @@ def test_choosing_among_equals_is_what_sorting_everything_gives(logits, uniform,
         assert near or token == np.count_nonzero(mass <= point * mass[-1])
 
 
-def test_seen_tokens_pay_the_penalty_whatever_their_sign():
+def test_seen_tokens_pay_the_penalty_whatever_their_sign() -> None:
     logits = np.array([[2.0, -2.0, 1.1, -2.9]], dtype=np.float32)
     seen = np.array([[True, True, False, False]])
     shares = {}
@@ -91,6 +98,6 @@ def test_seen_tokens_pay_the_penalty_whatever_their_sign():
 
 
 @pytest.mark.parametrize("temperature", [0.0, 1e-300, 1e-6])
-def test_no_temperature_is_the_likeliest_token(temperature):
+def test_no_temperature_is_the_likeliest_token(temperature: float) -> None:
     logits = np.array([[1.0, 3.0, 2.0], [5.0, 5.0, 4.0]], dtype=np.float32)
     assert choose(logits, Sampling(temperature), np.array([0.9, 0.0])).tolist() == [1, 0]

@@ -1,5 +1,8 @@
 """The fast graphs, their decoders and the sampler's graph, held against torch and numpy."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 import onnx
 import onnxruntime
@@ -9,62 +12,68 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gptmodel.decoding.engine import ChunkDecoder, generate
+from gptmodel.decoding.engine import ChunkDecoder, Decoder, generate
 from gptmodel.decoding.sampling import Sampling, choose, sample_rng
 from gptmodel.errors import UserError
 from gptmodel.export import calibration, fast_graph, parity, sampler_graph
 from gptmodel.export.fast_graph import quantise
+from gptmodel.model import gpt
 from gptmodel.model.loss import total_nats
 from gptmodel.model.torch_decoder import TorchDecoder
 from gptmodel.runtime import fast_session
 from gptmodel.runtime.device_decoder import CHUNK, DeviceDecoder
 from gptmodel.runtime.fast_decoder import FastDecoder
-from tests.support.networks import CONTEXT, GPT_KINDS, VOCAB_SIZE, build
+from gptmodel.runtime.graphs import Precision
+from tests.support.networks import CONTEXT, GPT_KINDS, VOCAB_SIZE, build, build_gpt
 
 IDS = np.random.default_rng(0).integers(0, VOCAB_SIZE, 500).astype(np.uint16)
 SAMPLER = sampler_graph.build().SerializeToString()
 SAMPLINGS = [Sampling(0), Sampling(1.0), Sampling(0.8, top_p=0.9), Sampling(0.9, 5, 0.9, 1.3), Sampling(1.2, 3)]
 
 
-def model(kind: str, precision: fast_graph.Precision = "fp32") -> bytes:
-    return graph(kind, precision).SerializeToString()
+def model(kind: str, precision: Precision = "fp32") -> bytes:
+    serialized: bytes = graph(kind, precision).SerializeToString()
+    return serialized
 
 
-def graph(kind: str, precision: fast_graph.Precision) -> onnx.ModelProto:
-    network = build(kind)
+def graph(kind: str, precision: Precision) -> onnx.ModelProto:
+    network = build_gpt(kind)
     return fast_graph.build(network, precision, calibration.cache_ranges(network, IDS))
 
 
-def write(decoder, prompts, count, sampling, **options):
+def write(
+    decoder: Decoder, prompts: Sequence[Sequence[int]], count: int, sampling: Sampling, **options: Any
+) -> list[list[int]]:
     rngs = [sample_rng(3, row) for row in range(len(prompts))]
-    return np.stack(list(generate(decoder, prompts, count, sampling, rngs, **options))).tolist()
+    ids: list[list[int]] = np.stack(list(generate(decoder, prompts, count, sampling, rngs, **options))).tolist()
+    return ids
 
 
 @pytest.mark.parametrize("kind", GPT_KINDS)
-def test_the_fast_graph_computes_what_torch_computes(kind):
+def test_the_fast_graph_computes_what_torch_computes(kind: str) -> None:
     figures = parity.check(TorchDecoder(build(kind)), FastDecoder(model(kind)), IDS, CONTEXT, tolerance=1e-5)
     assert figures.greedy_tokens == figures.greedy_tokens_equal > 10 * CONTEXT
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
-def test_a_runtime_without_the_norm_of_heads_takes_the_definition_in_the_model(precision):
+def test_a_runtime_without_the_norm_of_heads_takes_the_definition_in_the_model(precision: Precision) -> None:
     known = graph("modern", precision)
     unknown = onnx.ModelProto.FromString(known.SerializeToString())
     named = [*unknown.functions, *(n for n in unknown.graph.node if n.op_type == fast_graph.HEAD_NORM)]
     for one in named:
         setattr(one, "name" if one in unknown.functions else "op_type", "NormOfNoRuntime")
-    assert len(named) == 1 + 2 * build("modern").config.n_layer
+    assert len(named) == 1 + 2 * build_gpt("modern").config.n_layer
     rows = [IDS[:CONTEXT].tolist(), IDS[3:9].tolist()]
     logits = []
     for each in (known, unknown):
         decoder = FastDecoder(each.SerializeToString())
         logits.append(np.concatenate(decoder.logits(rows)))
-    assert np.allclose(*logits, atol=1e-5 if precision == "fp32" else 5e-3)
+    assert np.allclose(logits[0], logits[1], atol=1e-5 if precision == "fp32" else 5e-3)
 
 
 @pytest.mark.parametrize("kind", GPT_KINDS)
 @pytest.mark.parametrize("precision", ["int8", "fp16"])
-def test_fewer_bits_cost_little_and_the_cost_is_torchs_own_measure(kind, precision):
+def test_fewer_bits_cost_little_and_the_cost_is_torchs_own_measure(kind: str, precision: Precision) -> None:
     network = build(kind)
     paid = total_nats(network, IDS, torch.device("cpu"))
     exact = parity.cost(FastDecoder(model(kind)), IDS, CONTEXT, paid, 1e-5)
@@ -79,7 +88,9 @@ def test_fewer_bits_cost_little_and_the_cost_is_torchs_own_measure(kind, precisi
 @pytest.mark.parametrize("kind", GPT_KINDS)
 @pytest.mark.parametrize("precision", ["fp32", "int8"])
 @pytest.mark.parametrize("length", [3, 5, 8, CONTEXT])
-def test_a_prompt_read_in_chunks_gives_what_it_gives_as_a_whole(monkeypatch, kind, precision, length):
+def test_a_prompt_read_in_chunks_gives_what_it_gives_as_a_whole(
+    monkeypatch: pytest.MonkeyPatch, kind: str, precision: Precision, length: int
+) -> None:
     whole, chunked = (FastDecoder(model(kind, precision)) for _ in range(2))
     row = IDS[:length].tolist()
     read = []
@@ -95,13 +106,14 @@ def test_a_prompt_read_in_chunks_gives_what_it_gives_as_a_whole(monkeypatch, kin
 
 
 @pytest.mark.parametrize("kind", GPT_KINDS)
-def test_an_8_bit_cache_holds_the_keys_and_values_that_torch_has(kind):
-    network = build(kind)
+def test_an_8_bit_cache_holds_the_keys_and_values_that_torch_has(kind: str) -> None:
+    network = build_gpt(kind)
     ranges = calibration.cache_ranges(network, IDS)
     decoder = FastDecoder(fast_graph.build(network, "int8", ranges).SerializeToString())
     rows = [IDS[:CONTEXT].tolist(), IDS[40 : 40 + CONTEXT].tolist()]
     _, held = decoder.prefill(rows)
     _, torchs = TorchDecoder(network).prefill(rows)
+    assert isinstance(torchs, gpt.Cache)
     for layer, largest in enumerate(ranges):
         for bound, kind_of, exact in zip(
             largest, ("key", "value"), (torchs.keys_BHSD, torchs.values_BHSD), strict=True
@@ -113,9 +125,9 @@ def test_an_8_bit_cache_holds_the_keys_and_values_that_torch_has(kind):
 
 
 @pytest.mark.parametrize("length", [1, 7, CONTEXT, CONTEXT + 1, len(IDS)])
-def test_the_ranges_of_a_text_are_the_largest_keys_and_values_of_its_windows(length):
-    network, ids = build("modern"), IDS[:length]
-    ranges = np.array(calibration.cache_ranges(network, ids))
+def test_the_ranges_of_a_text_are_the_largest_keys_and_values_of_its_windows(length: int) -> None:
+    network, ids = build_gpt("modern"), IDS[:length]
+    ranges = np.array(list(calibration.cache_ranges(network, ids)), dtype=np.float64)
     window = min(CONTEXT, length)
     largest = np.zeros_like(ranges)
     for start in range(length - window + 1):
@@ -125,10 +137,10 @@ def test_the_ranges_of_a_text_are_the_largest_keys_and_values_of_its_windows(len
     assert np.allclose(ranges, largest, rtol=1e-5)
 
 
-def test_a_layer_of_zeros_can_be_written_in_8_bits():
-    network = build("modern")
+def test_a_layer_of_zeros_can_be_written_in_8_bits() -> None:
+    network = build_gpt("modern")
     with torch.no_grad():
-        network.blocks[0].attention.qkv.weight.zero_()
+        network.layers[0].attention.qkv.weight.zero_()
     ranges = calibration.cache_ranges(network, IDS)
     assert ranges[0] == (0, 0)
     decoder = FastDecoder(fast_graph.build(network, "int8", ranges).SerializeToString())
@@ -142,7 +154,7 @@ def test_a_layer_of_zeros_can_be_written_in_8_bits():
     st.integers(0, 9),
     st.sampled_from([1e-6, 1.0, 1e4]),
 )
-def test_a_quantised_weight_is_off_by_half_a_scale_at_most(n, k, seed, size):
+def test_a_quantised_weight_is_off_by_half_a_scale_at_most(n: int, k: int, seed: int, size: float) -> None:
     weight = (np.random.default_rng(seed).normal(size=(n, k)) * size).astype(np.float32)
     weight[0, : k // 2] = 0
     integers, scales = quantise(weight)
@@ -153,7 +165,7 @@ def test_a_quantised_weight_is_off_by_half_a_scale_at_most(n, k, seed, size):
 
 @pytest.mark.parametrize("kind", GPT_KINDS)
 @pytest.mark.parametrize("sampling", SAMPLINGS, ids=str)
-def test_every_decoder_writes_the_same_text(kind, sampling):
+def test_every_decoder_writes_the_same_text(kind: str, sampling: Sampling) -> None:
     prompts, count = [[1, 2, 3], [4], list(range(CONTEXT + 7))], 3 * CONTEXT
     allowed = np.ones((3, VOCAB_SIZE), dtype=bool)
     allowed[1, 9:] = False
@@ -170,7 +182,7 @@ def test_every_decoder_writes_the_same_text(kind, sampling):
 
 @pytest.mark.parametrize("vocabulary", [2, 33, 700])
 @pytest.mark.parametrize("sampling", SAMPLINGS, ids=str)
-def test_the_sampler_in_the_graph_draws_what_numpy_draws(vocabulary, sampling):
+def test_the_sampler_in_the_graph_draws_what_numpy_draws(vocabulary: int, sampling: Sampling) -> None:
     session = onnxruntime.InferenceSession(SAMPLER, providers=["CPUExecutionProvider"])
     rng = np.random.default_rng(vocabulary)
     batch, steps, step = 64, 3, 2
@@ -203,7 +215,7 @@ def test_the_sampler_in_the_graph_draws_what_numpy_draws(vocabulary, sampling):
     assert (after["next_seen"] == seen).all()
 
 
-def test_a_large_cache_takes_memory_only_where_it_is_written():
+def test_a_large_cache_takes_memory_only_where_it_is_written() -> None:
     resident = psutil.Process().memory_info
     before = resident().rss
     cache = fast_session.untouched((256, 1 << 20), np.float32)  # 1 GiB
@@ -212,7 +224,7 @@ def test_a_large_cache_takes_memory_only_where_it_is_written():
     assert cache[:, :200].sum() == 256 * 100
 
 
-def test_a_cache_that_was_given_up_is_refused():
+def test_a_cache_that_was_given_up_is_refused() -> None:
     decoder = FastDecoder(model("modern"))
     _, old = decoder.prefill([[1, 2], [3]])
     _, cache = decoder.prefill([[1, 2], [3]])
@@ -227,14 +239,14 @@ def test_a_cache_that_was_given_up_is_refused():
         decoder.step(step, after)
 
 
-def test_a_new_batch_leaves_nothing_of_the_old_one():
+def test_a_new_batch_leaves_nothing_of_the_old_one() -> None:
     decoder, fresh = FastDecoder(model("classic")), FastDecoder(model("classic"))
     write(decoder, [[1, 2, 3, 4, 5, 6], [7]], 5, SAMPLINGS[1])
     prompts = [[2], [3, 4, 5]]
     assert write(decoder, prompts, 20, SAMPLINGS[1]) == write(fresh, prompts, 20, SAMPLINGS[1])
 
 
-def test_the_last_place_is_that_of_all_places():
+def test_the_last_place_is_that_of_all_places() -> None:
     decoder = FastDecoder(model("modern"))
     rows = [[1, 2, 3, 4], [3], [5, 6]]
     whole = decoder.logits(rows)
@@ -244,14 +256,14 @@ def test_the_last_place_is_that_of_all_places():
     assert np.allclose([logits[-1] for logits in whole], last, atol=1e-6)
 
 
-def test_a_chunk_is_filled_to_its_last_token():
+def test_a_chunk_is_filled_to_its_last_token() -> None:
     decoder = DeviceDecoder(model("modern"), SAMPLER)
     expected = write(FastDecoder(model("modern")), [[1]], CONTEXT + CHUNK, SAMPLINGS[1])
     assert write(decoder, [[1]], CONTEXT + CHUNK, SAMPLINGS[1]) == expected
 
 
 @pytest.mark.parametrize("precision", ["fp32", "int8", "fp16"])
-def test_the_graphs_of_the_same_network_are_the_same_bytes_that_the_runtime_reads(precision):
+def test_the_graphs_of_the_same_network_are_the_same_bytes_that_the_runtime_reads(precision: Precision) -> None:
     first, again = (graph("modern", precision) for _ in range(2))
     assert first.SerializeToString() == again.SerializeToString()
     assert first.ir_version <= 13

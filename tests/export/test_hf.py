@@ -2,7 +2,9 @@ import errno
 import json
 import re
 import socket
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any, Never
 
 import numpy as np
 import pytest
@@ -10,12 +12,14 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gptmodel.arrays import Ints
 from gptmodel.data.tokenizer import Tokenizer
 from gptmodel.decoding.engine import generate
 from gptmodel.decoding.sampling import Sampling, sample_rng
 from gptmodel.export import hf, model_card
 from gptmodel.model import gpt, networks
 from gptmodel.model.torch_decoder import TorchDecoder
+from gptmodel.params import GPTNetwork
 from tests.data.test_tokenizer import BOOK, TOKENIZERS, laws, texts
 from tests.support.bundles import char_tokenizer, random_network
 from tests.support.cards import results
@@ -41,10 +45,10 @@ TRICKY = [
 
 
 @pytest.fixture(autouse=True)
-def no_internet(monkeypatch):
+def no_internet(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     asked = []
 
-    def refuse(*address, **_):
+    def refuse(*address: object, **_: object) -> Never:
         asked.append(address)
         raise OSError(errno.ENETUNREACH, "no network in this test")
 
@@ -53,18 +57,18 @@ def no_internet(monkeypatch):
     assert not asked
 
 
-def write(folder: Path, network, tokenizer: Tokenizer) -> None:
+def write(folder: Path, network: networks.LanguageModel, tokenizer: Tokenizer) -> None:
     hf.write_folder(folder, network, tokenizer, results())
 
 
-def load(folder: Path):
+def load(folder: Path) -> Any:
     """Return the model as anyone would load it, after checking that the file holds just what the model has."""
     model, report = transformers.AutoModelForCausalLM.from_pretrained(folder, output_loading_info=True)
     assert not any(report.values()), report
     return model
 
 
-def assert_same_logits(network, model):
+def assert_same_logits(network: networks.LanguageModel, model: Any) -> None:
     generator = torch.Generator().manual_seed(1)
     for rows, length in ((3, 1), (2, CONTEXT - 1), (2, CONTEXT)):
         ids = torch.randint(network.vocab_size, (rows, length), generator=generator)
@@ -75,7 +79,7 @@ def assert_same_logits(network, model):
 
 
 @pytest.mark.parametrize("kind", GPT_KINDS)
-def test_transformers_computes_our_logits_in_training_mode_too(kind, tmp_path):
+def test_transformers_computes_our_logits_in_training_mode_too(kind: str, tmp_path: Path) -> None:
     network = random_network(kind, WORDS)
     write(tmp_path / "hf", network, WORDS)
     model = load(tmp_path / "hf")
@@ -88,8 +92,9 @@ def test_transformers_computes_our_logits_in_training_mode_too(kind, tmp_path):
 
 
 @pytest.mark.parametrize("kind", GPT_KINDS)
-def test_tying_follows_the_network(kind, tmp_path):
+def test_tying_follows_the_network(kind: str, tmp_path: Path) -> None:
     config = CONFIGS[kind]
+    assert isinstance(config, GPTNetwork)
     config = config.model_copy(update={"tie_embeddings": not config.tie_embeddings})
     torch.manual_seed(3)
     network = networks.build(config, WORDS.vocab_size).eval()
@@ -103,7 +108,9 @@ def test_tying_follows_the_network(kind, tmp_path):
 
 
 @pytest.mark.parametrize("kind", GPT_KINDS)
-def test_the_constants_of_our_layers_are_written_not_assumed(kind, tmp_path, monkeypatch):
+def test_the_constants_of_our_layers_are_written_not_assumed(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for module in (gpt, hf):
         for name, value in {"ROPE_BASE": 50.0, "RMS_NORM_EPS": 0.2, "LAYER_NORM_EPS": 0.2}.items():
             monkeypatch.setattr(module, name, value)
@@ -113,31 +120,32 @@ def test_the_constants_of_our_layers_are_written_not_assumed(kind, tmp_path, mon
 
 
 @pytest.mark.parametrize("kind", GPT_KINDS)
-def test_greedy_generation_is_ours_and_never_the_unknown_token(kind, tmp_path):
+def test_greedy_generation_is_ours_and_never_the_unknown_token(kind: str, tmp_path: Path) -> None:
     network = random_network(kind, WORDS)
     write(tmp_path / "hf", network, WORDS)
     prompts = [[i] for i in range(WORDS.vocab_size)]
 
-    def ours(banned):
+    def ours(banned: Sequence[int]) -> Ints:
         rngs = [sample_rng(0, row) for row in range(len(prompts))]
         tokens = generate(TorchDecoder(network), prompts, CONTEXT - 1, Sampling(0.0), rngs, banned)
         return np.stack(list(tokens), axis=1)
 
     theirs = load(tmp_path / "hf").generate(torch.tensor(prompts), max_new_tokens=CONTEXT - 1, do_sample=False)
+    assert WORDS.unknown_id is not None
     np.testing.assert_array_equal(theirs[:, 1:].numpy(), ours([WORDS.unknown_id]))
     assert (ours([]) == WORDS.unknown_id).any()
 
 
 @pytest.mark.parametrize("kind", GPT_KINDS)
 @pytest.mark.parametrize("level", TOKENIZERS)
-def test_the_tokenizer_gives_our_ids_and_our_text(level, kind, tmp_path):
+def test_the_tokenizer_gives_our_ids_and_our_text(level: str, kind: str, tmp_path: Path) -> None:
     ours = TOKENIZERS[level]
     write(tmp_path / "hf", random_network(kind, ours), ours)
     theirs = transformers.AutoTokenizer.from_pretrained(tmp_path / "hf")
     assert (len(theirs), theirs.model_max_length) == (ours.vocab_size, CONTEXT)
     assert not theirs.all_special_tokens
 
-    def same(text, ids):
+    def same(text: str, ids: list[int]) -> None:
         assert theirs.encode(text) == ours.encode(text).tolist()
         for some in (ids, ours.encode(text).tolist()):
             assert theirs.decode(some) == theirs.decode(some, skip_special_tokens=True) == ours.decode(some)
@@ -150,7 +158,7 @@ def test_the_tokenizer_gives_our_ids_and_our_text(level, kind, tmp_path):
 
 
 @pytest.mark.parametrize("kind", GPT_KINDS)
-def test_what_the_tokenizer_returns_goes_into_the_model_as_it_is(kind, tmp_path):
+def test_what_the_tokenizer_returns_goes_into_the_model_as_it_is(kind: str, tmp_path: Path) -> None:
     network = random_network(kind, WORDS)
     write(tmp_path / "hf", network, WORDS)
     tokenizer, model = transformers.AutoTokenizer.from_pretrained(tmp_path / "hf"), load(tmp_path / "hf")
@@ -176,7 +184,9 @@ def test_what_the_tokenizer_returns_goes_into_the_model_as_it_is(kind, tmp_path)
         ("classic", {"norm": "rmsnorm", "qk_norm": True}, r"norm: rmsnorm .*, qk_norm: true"),
     ],
 )
-def test_a_network_without_an_architecture_is_told_by_the_names_of_its_fields(kind, changes, named, tmp_path):
+def test_a_network_without_an_architecture_is_told_by_the_names_of_its_fields(
+    kind: str, changes: dict[str, Any], named: str, tmp_path: Path
+) -> None:
     network = networks.build(CONFIGS[kind].model_copy(update=changes), WORDS.vocab_size)
     assert hf.architecture(network) is None
     write(tmp_path / "hf", network, WORDS)
@@ -185,7 +195,7 @@ def test_a_network_without_an_architecture_is_told_by_the_names_of_its_fields(ki
     assert re.search(rf"transformers has no such architecture \({named}", said)
 
 
-def test_the_card_is_written_with_the_folder(tmp_path):
+def test_the_card_is_written_with_the_folder(tmp_path: Path) -> None:
     write(tmp_path / "hf", random_network("modern", WORDS), WORDS)
     said = (tmp_path / "hf" / "README.md").read_text(encoding="utf-8")
     assert said == model_card.hf_card(results(), "Qwen3ForCausalLM")
@@ -196,11 +206,11 @@ def content(folder: Path) -> dict[str, bytes]:
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def test_a_failed_write_leaves_the_older_folder_as_it_was(tmp_path, monkeypatch):
+def test_a_failed_write_leaves_the_older_folder_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(tmp_path / "hf", random_network("modern", WORDS), WORDS)
     before = content(tmp_path)
 
-    def full(*_):
+    def full(*_: object) -> Never:
         raise OSError(errno.ENOSPC, "no space left")
 
     other = random_network("classic", WORDS)
@@ -215,7 +225,7 @@ def test_a_failed_write_leaves_the_older_folder_as_it_was(tmp_path, monkeypatch)
 
 
 @pytest.mark.parametrize("kind", GPT_KINDS)
-def test_the_folder_says_nothing_of_where_it_was_written(kind, tmp_path):
+def test_the_folder_says_nothing_of_where_it_was_written(kind: str, tmp_path: Path) -> None:
     for place in ("here", "there/beyond"):
         write(tmp_path / place, random_network(kind, WORDS), WORDS)
     assert content(tmp_path / "here") == content(tmp_path / "there/beyond")

@@ -1,8 +1,9 @@
 import re
 import shlex
+from pathlib import Path
 
 import pytest
-from huggingface_hub import ModelCard
+from huggingface_hub import ModelCard, ModelCardData
 
 from gptmodel.export.model_card import Results, bundle_card, hf_card
 from gptmodel.params import Engine, GPTModel
@@ -11,18 +12,26 @@ from gptmodel.text import catalog
 from tests.support.cards import BIGRAM, CORPUS, meta, results
 
 
-def test_the_hub_reads_the_metadata():
-    read = ModelCard(hf_card(results(), "GPT2LMHeadModel")).data
+def metadata(card: str) -> ModelCardData:
+    """Return what the hub reads at the head of a card."""
+    data = ModelCard(card).data
+    assert isinstance(data, ModelCardData)
+    return data
+
+
+def test_the_hub_reads_the_metadata() -> None:
+    read = metadata(hf_card(results(), "GPT2LMHeadModel"))
     assert (read.language, read.license, read.library_name) == ("fr", "other", "transformers")
     assert read.model_name == "petit"
+    assert read.eval_results
     (chars, per_byte) = read.eval_results
     assert (chars.dataset_name, chars.dataset_split) == (CORPUS.title, "test")
     assert (chars.metric_type, chars.metric_value) == ("bits_per_char", 2.1234)
     assert (per_byte.metric_type, per_byte.metric_value) == ("bits_per_byte", 2.0111)
-    assert ModelCard(bundle_card(results())).data.library_name == "onnx"
+    assert metadata(bundle_card(results())).library_name == "onnx"
 
 
-def test_every_figure_of_the_results_is_there():
+def test_every_figure_of_the_results_is_there() -> None:
     text = bundle_card(results())
     for figure in ("2.123", "2.046 to 2.234", "2.011", "2.102", "2.100", "4.502", "3.302", "6.502", "2.302"):
         assert re.search(rf"\| {figure} \| {figure} \|", text), figure
@@ -37,7 +46,7 @@ def test_every_figure_of_the_results_is_there():
     assert "| `bias` | `true` |" in text
 
 
-def test_tables_are_whole_whatever_the_text_holds():
+def test_tables_are_whole_whatever_the_text_holds() -> None:
     text = bundle_card(results(corpus=CORPUS.model_copy(update={"author": "A | B"})))
     rows = [line for line in text.splitlines() if line.startswith("|")]
     tables = re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE)
@@ -47,24 +56,25 @@ def test_tables_are_whole_whatever_the_text_holds():
     assert "`un | deux ⏎  trois `" in text
 
 
-def test_your_own_text_without_a_test_split():
+def test_your_own_text_without_a_test_split() -> None:
     unknown = {"licence": OWN_TEXT, "author": None, "year": None, "language": None, "typography": "other"}
     text = bundle_card(results(corpus=CORPUS.model_copy(update=unknown), has_test=False))
-    read = ModelCard(text).data
+    read = metadata(text)
     assert (read.license, read.language) == ("unknown", None)
+    assert read.eval_results
     assert read.eval_results[0].dataset_split == "validation"
     assert "for the validation text" in text
     assert not re.search(r"\bNone\b|\bnull\b", text)
 
 
-def test_own_text_has_the_licence_that_the_catalog_gives_it(tmp_path):
+def test_own_text_has_the_licence_that_the_catalog_gives_it(tmp_path: Path) -> None:
     (tmp_path / "mine.txt").write_text("Une phrase.\n" * 400, encoding="utf-8")
     fetched = catalog.fetch(catalog.resolve(str(tmp_path / "mine.txt"), {}), tmp_path / "raw")
     assert fetched.licence == OWN_TEXT
 
 
 @pytest.mark.parametrize("prompt", ['Il "dit" : $HOME `ls` \\ ', "l'île\n— Où ?"])
-def test_the_commands_take_any_prompt(prompt):
+def test_the_commands_take_any_prompt(prompt: str) -> None:
     bundled = bundle_card(results(prompt=prompt))
     command = bundled[bundled.index("    gptmodel generate") : bundled.index("    gptmodel info")]
     assert shlex.split(command)[3] == prompt
@@ -76,17 +86,17 @@ def test_the_commands_take_any_prompt(prompt):
     assert "`GPT2LMHeadModel`" in hf_card(results(), "GPT2LMHeadModel")
 
 
-def test_warnings_stand_word_for_word():
+def test_warnings_stand_word_for_word() -> None:
     said = "A sample copies 99 characters verbatim."
     assert f"- {said}\n" in hf_card(results(warnings=(said,)), "X")
     assert "- No warning: " in hf_card(results(), "X")
 
 
-def test_a_bigram_sees_one_token():
+def test_a_bigram_sees_one_token() -> None:
     assert "last 1 token only" in bundle_card(results(meta(BIGRAM)))
 
 
-def test_the_results_are_read_from_the_folders_of_the_stages(tmp_path):
+def test_the_results_are_read_from_the_folders_of_the_stages(tmp_path: Path) -> None:
     given = results()
     given.metrics.write(tmp_path / "evaluation" / "metrics.json")
     for name in ("breakdown", "novelty"):

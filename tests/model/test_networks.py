@@ -45,7 +45,7 @@ def test_cached_equals_uncached(kind: str, steps: list[int]) -> None:
     whole, _ = network(ids)
     cache = network.empty_cache(torch.zeros(2, dtype=torch.int64))
     parts = []
-    for piece in ids.split(steps, dim=1):
+    for piece in torch.split(ids, steps, dim=1):
         logits, cache = network(piece, cache)
         parts.append(logits)
     torch.testing.assert_close(torch.cat(parts, dim=1), whole, rtol=0, atol=1e-5)
@@ -73,7 +73,7 @@ def test_a_tiny_batch_can_be_learned_by_heart(kind: str) -> None:
     for _ in range(300):
         loss = F.cross_entropy(network(ids[:, :-1])[0].flatten(0, 1), ids[:, 1:].flatten())
         optimizer.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
     assert float(loss.detach()) < 0.1
 
@@ -92,7 +92,7 @@ def test_attention_is_the_papers_equation() -> None:
     assert isinstance(network, GPT)
     attention, head = network.layers[0].attention, network.head_size
     x_TC = torch.randn(5, 32, generator=torch.Generator().manual_seed(4))
-    q, k, v = (x_TC @ attention.qkv.weight.T + attention.qkv.bias).split(32, dim=-1)
+    q, k, v = torch.split(x_TC @ attention.qkv.weight.T + attention.qkv.bias, 32, dim=-1)
     heads = []
     for h in range(2):
         part = slice(h * head, (h + 1) * head)
@@ -180,9 +180,8 @@ def test_matrices_that_are_not_zero_learn_from_the_second_step_on(kind: str, ini
     optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
     for _ in range(3):
         optimizer.zero_grad()
-        F.cross_entropy(
-            network(random_ids(8, CONTEXT))[0].flatten(0, 1), random_ids(8, CONTEXT, 2).flatten()
-        ).backward()
+        loss = F.cross_entropy(network(random_ids(8, CONTEXT))[0].flatten(0, 1), random_ids(8, CONTEXT, 2).flatten())
+        loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
     assert all(parameter.grad is not None and parameter.grad.any() for parameter in network.parameters())
 

@@ -1,19 +1,21 @@
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Never
 
 import pytest
 
 from gptmodel import files
 from gptmodel.data import fitting
+from gptmodel.decoding.engine import Decoder
 from gptmodel.errors import UserError
 from gptmodel.params import Benchmark
 from gptmodel.results.bundle import FORMAT_VERSION
 from gptmodel.runtime import bundle, graphs, latency
 from gptmodel.runtime.bundle import INFO, TOKENIZER, Bundle, read_info
 from gptmodel.runtime.graphs import GRAPHS, GraphSpec
-from gptmodel.runtime.session import CudaNotLoaded
+from gptmodel.runtime.session import ChosenDevice, CudaNotLoaded
 from tests.support.bundles import TEXT, char_tokenizer, info, random_network, write
 from tests.support.networks import CONFIGS, CONTEXT
 
@@ -28,7 +30,8 @@ def folder(tmp_path: Path) -> Path:
 
 
 def read_json(folder: Path) -> dict[str, Any]:
-    return json.loads((folder / INFO).read_text())
+    values: dict[str, Any] = json.loads((folder / INFO).read_text())
+    return values
 
 
 def altered_json(folder: Path, **changes: object) -> None:
@@ -45,7 +48,7 @@ def renew_hashes(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", CONFIGS)
-def test_what_is_written_is_read(tmp_path, kind):
+def test_what_is_written_is_read(tmp_path: Path, kind: str) -> None:
     network = random_network(kind, LETTERS)
     loaded = Bundle.load(write(tmp_path / "bundle", network, LETTERS), "cpu")
     listed = {name: entry for name, entry in bundle.list_files(loaded.path).items() if name != INFO}
@@ -61,15 +64,35 @@ def test_what_is_written_is_read(tmp_path, kind):
     }
 
 
-def test_a_bundle_works_wherever_it_is_copied(folder, tmp_path):
+def test_a_bundle_works_wherever_it_is_copied(folder: Path, tmp_path: Path) -> None:
     shutil.copytree(folder, tmp_path / "elsewhere" / "é ü")
     assert Bundle.load(tmp_path / "elsewhere" / "é ü", "cpu").info == read_info(folder)
 
 
-DAMAGE = {
+def become_a_file(folder: Path) -> None:
+    shutil.rmtree(folder)
+    folder.write_text("")
+
+
+def empty(folder: Path) -> None:
+    for path in folder.iterdir():
+        path.unlink()
+
+
+def take_another_vocabulary(folder: Path) -> None:
+    fitting.fit_char("abc", 1).save(folder / TOKENIZER)
+    renew_hashes(folder)
+
+
+def take_another_model(folder: Path) -> None:
+    (folder / "int8.onnx").write_bytes(b"?" * 99)
+    renew_hashes(folder)
+
+
+DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
     "a missing folder": (lambda b: shutil.rmtree(b), "is not a folder"),
-    "a file": (lambda b: (shutil.rmtree(b), b.write_text("")), "is not a folder"),
-    "an empty folder": (lambda b: [path.unlink() for path in b.iterdir()], r"bundle\.json does not exist"),
+    "a file": (become_a_file, "is not a folder"),
+    "an empty folder": (empty, r"bundle\.json does not exist"),
     "no model": (lambda b: (b / MODEL).unlink(), r"model\.onnx does not exist"),
     "no sampler": (lambda b: (b / "sampler.onnx").unlink(), r"sampler\.onnx does not exist"),
     "no graphs": (lambda b: altered_json(b, graphs={}), "graphs must be some of portable, fp32, int8, fp16"),
@@ -103,18 +126,18 @@ DAMAGE = {
         r"corpus: input should be .*Origin.*, not 'Hugo'",
     ),
     "another vocabulary": (
-        lambda b: (fitting.fit_char("abc", 1).save(b / TOKENIZER), renew_hashes(b)),
+        take_another_vocabulary,
         r"tokenizer\.json has 4 tokens, bundle\.json says",
     ),
     "another model": (
-        lambda b: ((b / "int8.onnx").write_bytes(b"?" * 99), renew_hashes(b)),
+        take_another_model,
         r"cannot load .*int8\.onnx",
     ),
 }
 
 
 @pytest.mark.parametrize("what", DAMAGE)
-def test_a_damaged_bundle_is_one_line_with_the_file_and_the_remedy(folder, what):
+def test_a_damaged_bundle_is_one_line_with_the_file_and_the_remedy(folder: Path, what: str) -> None:
     damage, message = DAMAGE[what]
     damage(folder)
     with pytest.raises(UserError, match=message) as error:
@@ -123,11 +146,13 @@ def test_a_damaged_bundle_is_one_line_with_the_file_and_the_remedy(folder, what)
     assert ":" in str(error.value)
 
 
-def test_writing_replaces_an_older_bundle_whole_or_not_at_all(folder, tmp_path, monkeypatch):
+def test_writing_replaces_an_older_bundle_whole_or_not_at_all(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
     (folder / "leftover").write_text("")
 
-    def no_room(path, value):
+    def no_room(path: Path, value: object) -> Never:
         raise OSError(28, "No space left on device", str(path))
 
     with monkeypatch.context() as broken:
@@ -140,7 +165,7 @@ def test_writing_replaces_an_older_bundle_whole_or_not_at_all(folder, tmp_path, 
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
 
 
-def test_the_figures_of_a_bundle_are_measured_in_a_process_of_its_own(folder):
+def test_the_figures_of_a_bundle_are_measured_in_a_process_of_its_own(folder: Path) -> None:
     settings = Benchmark(prompt_tokens=5, new_tokens=9, batch_sizes=[1, 3], repeats=2)
     figures = latency.measure(folder, settings)
     assert figures.tokens_per_second.keys() == figures.host_share.keys() == {"batch_1", "batch_3"}
@@ -158,17 +183,19 @@ def test_the_figures_of_a_bundle_are_measured_in_a_process_of_its_own(folder):
         assert speed.tokens_per_second["batch_1"] > 0
 
 
-def test_an_altered_file_that_is_not_in_use_is_found_by_the_whole_check(folder):
+def test_an_altered_file_that_is_not_in_use_is_found_by_the_whole_check(folder: Path) -> None:
     (folder / "fp16.onnx").write_bytes((folder / "fp16.onnx").read_bytes()[:-1] + b"?")
     Bundle.load(folder, "cpu")
     with pytest.raises(UserError, match=r"fp16\.onnx was altered"):
         bundle.check(folder, read_info(folder))
 
 
-def test_where_cudas_libraries_are_missing_auto_goes_on_on_the_cpu(folder, monkeypatch):
+def test_where_cudas_libraries_are_missing_auto_goes_on_on_the_cpu(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     opened = []
 
-    def no_cuda(spec, folder, context, device, threads):
+    def no_cuda(spec: GraphSpec, folder: Path, context: int, device: ChosenDevice, threads: int) -> Decoder:
         opened.append((spec.name, device))
         if device == "cuda":
             raise CudaNotLoaded("no cuDNN")
@@ -183,7 +210,7 @@ def test_where_cudas_libraries_are_missing_auto_goes_on_on_the_cpu(folder, monke
         Bundle.load(folder, "cuda")
 
 
-def test_a_damaged_bundle_cannot_be_measured(folder, capfd):
+def test_a_damaged_bundle_cannot_be_measured(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
     (folder / "int8.onnx").write_bytes((folder / "int8.onnx").read_bytes()[:-1] + b"?")
     with pytest.raises(SystemExit) as stopped:
         latency.measure(folder, Benchmark(prompt_tokens=5, new_tokens=9, batch_sizes=[1], repeats=1))
@@ -191,11 +218,11 @@ def test_a_damaged_bundle_cannot_be_measured(folder, capfd):
     assert capfd.readouterr().err.startswith("error: ")
 
 
-def test_the_folder_of_a_model_names_its_bundle(folder, tmp_path):
+def test_the_folder_of_a_model_names_its_bundle(folder: Path, tmp_path: Path) -> None:
     assert Bundle.load(tmp_path, "cpu").path == folder == tmp_path / "bundle"
 
 
-def test_a_graph_that_is_not_there_or_runs_elsewhere_is_named(folder, monkeypatch):
+def test_a_graph_that_is_not_there_or_runs_elsewhere_is_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UserError, match="graph int2: this bundle has portable, fp32, int8, fp16"):
         Bundle.load(folder, "cpu", graph="int2")
     with pytest.raises(UserError, match="graph fp16 does not run on device cpu: leave out --device or --graph"):
@@ -205,7 +232,9 @@ def test_a_graph_that_is_not_there_or_runs_elsewhere_is_named(folder, monkeypatc
 @pytest.mark.parametrize(
     ("device", "expected"), [("cpu", ["int8", "fp32", "portable"]), ("cuda", ["fp16", "portable"])]
 )
-def test_the_fastest_graph_that_is_there_is_taken(monkeypatch, device, expected):
+def test_the_fastest_graph_that_is_there_is_taken(
+    monkeypatch: pytest.MonkeyPatch, device: ChosenDevice, expected: list[str]
+) -> None:
     monkeypatch.setattr(graphs, "pick", lambda asked: asked)
     present = set(GRAPHS)
     for name in expected:

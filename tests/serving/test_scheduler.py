@@ -20,6 +20,7 @@ from gptmodel.decoding.sequence import Delta, Settings, TextSequence
 from gptmodel.export import fast_graph
 from gptmodel.export.calibration import cache_ranges
 from gptmodel.model import networks
+from gptmodel.model.gpt import GPT
 from gptmodel.runtime import session
 from gptmodel.runtime.bundle import Bundle
 from gptmodel.runtime.fast_session import FastSession
@@ -99,6 +100,7 @@ def test_logits_are_the_same_to_the_bit_alone_and_in_company(precision: Literal[
     torch.manual_seed(3)
     config = CONFIGS["modern"].model_copy(update={"n_embd": 128, "n_hidden": 320, "init": "gpt2"})
     network = networks.build(config, 96).eval()
+    assert isinstance(network, GPT)
     with torch.no_grad():
         for parameter in network.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))
@@ -196,7 +198,7 @@ def test_tokens_behind_a_stop_string_are_not_told(tmp_path: Path) -> None:
     words = fitting.fit_char("abcdefg", 1)
     bundle = Bundle.load(write(tmp_path / "b", chain(words, "abcdefg"), words), "cpu")
     text = TextSequence(words, "a", Settings(9, Sampling(0.0), 0, ("ef",)), top=1)
-    parts = []
+    parts: list[Delta] = []
     batch = TextBatch(open_slots(bundle, 1), words)
     joining = [text]
     while joining or batch.running:

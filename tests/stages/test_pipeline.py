@@ -159,7 +159,7 @@ def test_the_networks_learned_and_every_character_counts(project: Project) -> No
         assert last["validation_bits_per_char"] < first["validation_bits_per_char"]
         best = history["validation_bits_per_char"].min()
         assert metrics["validation"]["bits_per_char"] == pytest.approx(best, rel=1e-4)
-        assert metrics["best_step"] == history.loc[history["validation_bits_per_char"].idxmin(), "step"]
+        assert metrics["best_step"] == history["step"].iloc[history["validation_bits_per_char"].argmin()]
     trained = project.json("models/bigram-char/evaluation/metrics.json")["validation"]
     assert trained["bits_per_char"] < trained["unigram_bits_per_char"]
 
@@ -325,8 +325,8 @@ def test_mlflow_is_rebuilt_from_the_outputs(project: Project) -> None:
     kept.mkdir()
     for name in ("mlflow.db", "mlartifacts"):
         (project.root / name).rename(kept / name)
-    told = project.run("gptmodel", "sync", MODELS[0]).stdout
-    assert told.startswith(f"{MODELS[0]}: created")
+    rebuilt = project.run("gptmodel", "sync", MODELS[0]).stdout
+    assert rebuilt.startswith(f"{MODELS[0]}: created")
     with sqlite3.connect(project.root / "mlflow.db") as store:
         figures = dict(store.execute("select key, value from latest_metrics").fetchall())
     assert (

@@ -4,7 +4,7 @@ from typing import Any
 
 from gptmodel.export.model_card import Results
 from gptmodel.params import BigramModel, Engine, GPTModel, Model
-from gptmodel.results.corpus import CleanCorpus, SplitText, TextFacts, TextFile
+from gptmodel.results.corpus import CleanCorpus, SplitName, SplitText, TextFacts, TextFile
 from gptmodel.results.evaluation import (
     Baselines,
     BaselineScore,
@@ -27,7 +27,7 @@ TRAINING |= {"weight_decay": 0.1, "beta2": 0.99, "gradient_clip": 1.0, "evaluate
 BIGRAM = BigramModel(network="bigram", context=64, tokenizer="char", **TRAINING)
 ENGINE = Engine(precision="float32", execution="eager", nonfinite="stop")
 
-SPLITS = {
+SPLITS: dict[SplitName, SplitText] = {
     "train": SplitText(characters=12345, sha256="1" * 64),
     "validation": SplitText(characters=678, sha256="2" * 64),
     "test": SplitText(characters=901, sha256="3" * 64),
@@ -92,7 +92,7 @@ def results(
 ) -> Results:
     """Return what the stages found out about a model."""
     counted = [
-        BaselineScore(name=name, order=0, bits_per_char=bits, bits_per_byte=bits, loss_nats=bits)
+        BaselineScore(name=name, kind="static", order=0, bits_per_char=bits, bits_per_byte=bits, loss_nats=bits)
         for name, bits in COUNTED.items()
     ]
     sample = SampleNovelty(prompt=prompt, temperature=0.8, seed=1, copies=[], **FIGURES)

@@ -5,6 +5,7 @@ from typing import Any
 import torch
 
 from gptmodel.model import networks
+from gptmodel.model.gpt import GPT
 from gptmodel.params import BigramNetwork, GPTNetwork, Network
 
 VOCAB_SIZE = 23
@@ -32,4 +33,11 @@ def build(kind: str, seed: int = 0) -> networks.LanguageModel:
     with torch.no_grad():
         for parameter in network.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))
+    return network
+
+
+def build_gpt(kind: str, seed: int = 0) -> GPT:
+    """Return `build(kind, seed)` of one of `GPT_KINDS`."""
+    network = build(kind, seed)
+    assert isinstance(network, GPT)
     return network
