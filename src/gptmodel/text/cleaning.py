@@ -209,5 +209,6 @@ def clean_corpus(corpus: FetchedCorpus, folder: Path, params: Clean) -> CleanedC
         )
         texts.append(text if text.endswith("\n") or file is corpus.files[-1] else text + "\n")
     whole = "".join(texts)
-    require_enough(len(whole.strip()), f"{corpus.name} (after cleaning)")
+    name = corpus.files[0].name if len(corpus.files) == 1 else corpus.name
+    require_enough(len(whole.strip()), f"{name} (after cleaning)")
     return CleanedCorpus(whole, language, tuple(files), counts)
