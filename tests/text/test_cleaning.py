@@ -278,5 +278,5 @@ def test_a_corpus_too_short_after_cleaning_is_refused(tmp_path: Path) -> None:
         "*** START OF THE PROJECT GUTENBERG EBOOK X ***\nI\n\nUn.\n*** END OF THE PROJECT GUTENBERG\n" + NOVEL
     )
     corpus = fetch(OwnText("court", tmp_path, (PurePosixPath("court.txt"),)), tmp_path / "raw")
-    with pytest.raises(UserError, match=r"court \(after cleaning\) has only"):
+    with pytest.raises(UserError, match=r"court.txt \(after cleaning\) has only"):
         clean_corpus(corpus, tmp_path / "raw", Clean(language="fr", rules=ALL))
