@@ -1,9 +1,8 @@
 """The stepwise engine: sequences grow together, token by token, over any `Decoder`. Numpy only.
 
-One `Batch` serves everybody. The command line, the samples, the parity gate and the benchmark let all sequences arrive
-together (`generate`); the server lets them come and go. Two laws hold. The tokens of a sequence depend on its own
-prompt, seed and sample number only, never on the sequences beside it. And decoding with a cache gives what reading the
-whole window at every step gives.
+One `Batch` serves everybody; the server alone lets sequences come and go. Two laws hold. The tokens of a sequence
+depend on its own prompt, seed and sample number only, never on the sequences beside it. And decoding with a cache gives
+what reading the whole window at every step gives.
 
 Past the context: a sequence of n tokens is seen through a window that starts at a place which is a pure function of n
 (`window_start`). While no start moves, a step feeds one token per sequence; where one moves, its window is read again.
@@ -115,7 +114,7 @@ class DecoderSlots:
         self.size = size
         self.context = decoder.context
         self.vocab_size = decoder.vocab_size
-        self.chunk = decoder.chunk if isinstance(decoder, ChunkDecoder) else 1  # the most tokens of one `decode`
+        self.chunk = decoder.chunk if isinstance(decoder, ChunkDecoder) else 1
         self._cache: Any = None
 
     def feed(self, windows: Sequence[Sequence[int]], fresh: Sequence[int]) -> Logits:
@@ -252,8 +251,9 @@ class Batch:
             sequences = [self.running[slot] for slot in slots]
             drawn_from_BV = logits_BV if len(alike) == 1 else logits_BV[slots]
             uniform_B = np.array([sequence.rng.random() for sequence in sequences])
-            penalty = sampling.repetition_penalty != 1
-            seen_BV = np.stack([sequence.seen_V for sequence in sequences]) if penalty else None
+            seen_BV = None
+            if sampling.repetition_penalty != 1:
+                seen_BV = np.stack([sequence.seen_V for sequence in sequences])
             allowed_V = self._allowed_V if self._banned else None
             ids_B[slots] = choose(drawn_from_BV, sampling, uniform_B, allowed_V, seen_BV)
         return ids_B
@@ -268,25 +268,6 @@ class Batch:
         return allowed_BV
 
 
-def together(
-    decoder: Decoder,
-    prompts: Sequence[Sequence[int]],
-    sampling: Sampling,
-    rngs: Sequence[np.random.Generator],
-    banned_ids: Sequence[int] = (),
-    first_allowed_BV: Mask | None = None,
-) -> Batch:
-    """Return the batch of prompts that arrive together, each with its random numbers (see `sample_rng`).
-
-    The first token of each is one that `first_allowed_BV` marks. `ValueError` for a prompt without a token.
-    """
-    batch = Batch(DecoderSlots(decoder, len(prompts)), banned_ids)
-    for number, (prompt, rng) in enumerate(zip(prompts, rngs, strict=True)):
-        first_allowed_V = None if first_allowed_BV is None else first_allowed_BV[number]
-        batch.join(TokenSequence(prompt, decoder.vocab_size, sampling, rng, first_allowed_V))
-    return batch
-
-
 def generate(
     decoder: Decoder,
     prompts: Sequence[Sequence[int]],
@@ -296,5 +277,13 @@ def generate(
     banned_ids: Sequence[int] = (),
     first_allowed_BV: Mask | None = None,
 ) -> Iterator[Ints]:
-    """Yield the next token of every prompt, of shape (B,), `max_new_tokens` times: see `together`."""
-    return together(decoder, prompts, sampling, rngs, banned_ids, first_allowed_BV).steps(max_new_tokens)
+    """Yield the next token of every prompt, of shape (B,), `max_new_tokens` times.
+
+    Each prompt has its random numbers (see `sample_rng`); its first token is one that `first_allowed_BV` marks.
+    `ValueError` for a prompt without a token.
+    """
+    batch = Batch(DecoderSlots(decoder, len(prompts)), banned_ids)
+    for number, (prompt, rng) in enumerate(zip(prompts, rngs, strict=True)):
+        first_allowed_V = None if first_allowed_BV is None else first_allowed_BV[number]
+        batch.join(TokenSequence(prompt, decoder.vocab_size, sampling, rng, first_allowed_V))
+    return batch.steps(max_new_tokens)

@@ -67,20 +67,11 @@ def complete(
     pairs = [(prompt, sample) for prompt in prompts for sample in range(num_samples)]
     rows = max(1, min(MAX_ROWS, MAX_LOGITS // (decoder.context * decoder.vocab_size)))
     for first in range(0, len(pairs), rows):
-        yield from _finished(decoder, tokenizer, pairs[first : first + rows], settings)
-
-
-def _finished(
-    decoder: Decoder, tokenizer: Tokenizer, pairs: Sequence[tuple[str, int]], settings: Settings
-) -> Iterator[Generation]:
-    prompts, samples = zip(*pairs, strict=True)
-    texts = [""] * len(pairs)
-    tokens = [0] * len(pairs)
-    ends: dict[int, FinishReason] = {}
-    for number, delta in stream(decoder, tokenizer, prompts, settings, samples):
-        texts[number] += delta.text
-        tokens[number] += delta.tokens
-        if delta.finish_reason:
-            ends[number] = delta.finish_reason
-    for number, (prompt, sample) in enumerate(pairs):
-        yield Generation(prompt, sample, texts[number], tokens[number], ends[number])
+        batch = pairs[first : first + rows]
+        whole = [Delta("", 0)] * len(batch)
+        texts, samples = zip(*batch, strict=True)
+        for number, delta in stream(decoder, tokenizer, texts, settings, samples):
+            whole[number] += delta
+        for (prompt, sample), text in zip(batch, whole, strict=True):
+            assert text.finish_reason
+            yield Generation(prompt, sample, text.text, text.tokens, text.finish_reason)

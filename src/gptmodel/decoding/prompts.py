@@ -18,20 +18,7 @@ import numpy as np
 from gptmodel.arrays import Mask
 from gptmodel.data.tokenizer import Tokenizer
 
-EQUIVALENTS = str.maketrans(
-    {
-        "’": "'",
-        "‘": "'",
-        "ʼ": "'",
-        "\u00a0": " ",
-        "\u202f": " ",
-        "\u2009": " ",
-        "\t": " ",
-        "…": "...",
-        "–": "—",
-        "\r": "",
-    }
-)
+EQUIVALENTS = str.maketrans("’‘ʼ\u00a0\u202f\u2009\t–", "'''    —", "\r") | {ord("…"): "..."}
 
 
 class Start(NamedTuple):

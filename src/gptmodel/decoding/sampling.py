@@ -1,6 +1,5 @@
 """Which token comes next: logits and one uniform number per sequence give an id. Numpy only.
 
-Left out on purpose: beam search.
 Sources: top-p is Holtzman et al. 2020 (arXiv:1904.09751), top-k Fan et al. 2018 (arXiv:1805.04833), the repetition
 penalty Keskar et al. 2019 (arXiv:1909.05858, section 4.1).
 

@@ -24,8 +24,8 @@ import numpy as np
 
 from gptmodel import params
 from gptmodel.arrays import Ints
-from gptmodel.decoding import defaults, engine
-from gptmodel.decoding.engine import Decoder
+from gptmodel.decoding import defaults
+from gptmodel.decoding.engine import Batch, Decoder, DecoderSlots, TokenSequence
 from gptmodel.decoding.sampling import Sampling, sample_rng
 from gptmodel.errors import one_line_errors
 from gptmodel.machine import processor
@@ -99,8 +99,9 @@ class _Run:
         self.host_shares: dict[int, list[float]] = defaultdict(list)
 
     def __call__(self, prompts: Prompts, new_tokens: int, tick: Callable[[], None]) -> list[Ints]:
-        rngs = [sample_rng(0, number) for number in range(len(prompts))]
-        batch = engine.together(self._decoder, prompts, SAMPLING, rngs)
+        batch = Batch(DecoderSlots(self._decoder, len(prompts)))
+        for number, prompt in enumerate(prompts):
+            batch.join(TokenSequence(prompt, self._decoder.vocab_size, SAMPLING, sample_rng(0, number)))
         steps = batch.steps(new_tokens)
         columns = [next(steps)]
         tick()
