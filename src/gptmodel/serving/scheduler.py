@@ -180,8 +180,7 @@ class Scheduler:
             answer, number = self._answers[sequence]
             if delta.finish_reason:
                 del self._answers[sequence]
-                seconds = math.ceil(time.monotonic() - answer.arrived)
-                self._retry_seconds = min(max(1, seconds), LONGEST_RETRY_SECONDS)
+                self._retry_seconds = min(math.ceil(time.monotonic() - answer.arrived) or 1, LONGEST_RETRY_SECONDS)
             answer.deltas.put_nowait((number, delta))
 
     def _fail(self, sequences: Iterable[TextSequence], error: Exception) -> None:
