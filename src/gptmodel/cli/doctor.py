@@ -5,14 +5,14 @@ Left out on purpose: mending. Each problem names its remedy; `stops` says whethe
 
 import json
 import sys
+from typing import Annotated
 
 import typer
 
-from gptmodel.cli.arguments import AsJson
-from gptmodel.cli.findings import as_dict, examine, report
 
-
-def doctor(as_json: AsJson = False) -> None:
+def doctor(
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object, for programs.")] = False,
+) -> None:
     """Say what is installed here, what would run where, and what stands in the way.
 
     Packages, processor, memory, disk and GPU; the graph that `generate` takes; device and precision of training; the
@@ -20,7 +20,7 @@ def doctor(as_json: AsJson = False) -> None:
     """
     from gptmodel.cli import checks
 
-    found = [examine(check) for check in checks.ALL]
-    text = json.dumps(as_dict(found), ensure_ascii=False, indent=2) + "\n" if as_json else report(found)
-    sys.stdout.write(text)
+    found = [checks.examine(check) for check in checks.ALL]
+    shown = checks.as_dict(found)
+    sys.stdout.write(json.dumps(shown, ensure_ascii=False, indent=2) + "\n" if as_json else checks.report(found))
     raise typer.Exit(int(any(problem.stops for section in found for problem in section.problems)))
