@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated
 
-import typer
+from typer import Argument
 
-BundleFolder = Annotated[Path, typer.Argument(metavar="BUNDLE", help="Folder of a bundle: models/NAME/bundle")]
-ModelNames = Annotated[list[str] | None, typer.Argument(metavar="MODEL", help="Names under models/; none: all.")]
+BundleFolder = Annotated[Path, Argument(metavar="BUNDLE", help="Folder of a bundle: models/NAME/bundle")]
+ModelNames = Annotated[list[str] | None, Argument(metavar="MODEL", help="Names under models/; none: all.")]

@@ -7,12 +7,10 @@ import json
 import sys
 from typing import Annotated
 
-import typer
+from typer import Exit, Option
 
 
-def doctor(
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object, for programs.")] = False,
-) -> None:
+def doctor(as_json: Annotated[bool, Option("--json", help="One JSON object, for programs.")] = False) -> None:
     """Say what is installed here, what would run where, and what stands in the way.
 
     Packages, processor, memory, disk and GPU; the graph that `generate` takes; device and precision of training; the
@@ -23,4 +21,4 @@ def doctor(
     found = [checks.examine(check) for check in checks.ALL]
     shown = checks.as_dict(found)
     sys.stdout.write(json.dumps(shown, ensure_ascii=False, indent=2) + "\n" if as_json else checks.report(found))
-    raise typer.Exit(int(any(problem.stops for section in found for problem in section.problems)))
+    raise Exit(int(any(problem.stops for section in found for problem in section.problems)))

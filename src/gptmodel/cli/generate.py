@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
+from typer import Argument, Option
 
 from gptmodel.cli.arguments import BundleFolder
 from gptmodel.decoding import defaults
@@ -26,33 +26,29 @@ SEPARATOR = "---"  # a line of its own between several texts
 def generate(
     bundle: BundleFolder,
     prompts: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="PROMPT", help="Texts to continue; - or none: standard input, as one text."),
+        list[str] | None, Argument(metavar="PROMPT", help="Texts to continue; - or none: standard input, as one text.")
     ] = None,
     prompts_file: Annotated[
-        Path | None, typer.Option(help="A UTF-8 file with one prompt per line; blank lines do not count.")
+        Path | None, Option(help="A UTF-8 file with one prompt per line; blank lines do not count.")
     ] = None,
-    max_new_tokens: Annotated[int, typer.Option(help="Tokens to generate per text.")] = defaults.MAX_NEW_TOKENS,
+    max_new_tokens: Annotated[int, Option(help="Tokens to generate per text.")] = defaults.MAX_NEW_TOKENS,
     temperature: Annotated[
-        float, typer.Option(help="0 takes the likeliest token; above 1 is wilder.")
+        float, Option(help="0 takes the likeliest token; above 1 is wilder.")
     ] = defaults.TEMPERATURE,
-    top_k: Annotated[int, typer.Option(help="Draw among the k likeliest tokens; 0: all.")] = defaults.TOP_K,
-    top_p: Annotated[
-        float, typer.Option(help="Draw among the likeliest tokens of this mass; 1: all.")
-    ] = defaults.TOP_P,
-    seed: Annotated[int | None, typer.Option(help="The same seed gives the same text. [default: random]")] = None,
-    num_samples: Annotated[int, typer.Option(help="Texts per prompt.")] = 1,
-    stop: Annotated[list[str] | None, typer.Option(help="End the text before this string (repeatable).")] = None,
+    top_k: Annotated[int, Option(help="Draw among the k likeliest tokens; 0: all.")] = defaults.TOP_K,
+    top_p: Annotated[float, Option(help="Draw among the likeliest tokens of this mass; 1: all.")] = defaults.TOP_P,
+    seed: Annotated[int | None, Option(help="The same seed gives the same text. [default: random]")] = None,
+    num_samples: Annotated[int, Option(help="Texts per prompt.")] = 1,
+    stop: Annotated[list[str] | None, Option(help="End the text before this string (repeatable).")] = None,
     repetition_penalty: Annotated[
-        float, typer.Option(help="Above 1, tokens of the text so far are less likely.")
+        float, Option(help="Above 1, tokens of the text so far are less likely.")
     ] = defaults.REPETITION_PENALTY,
-    device: Annotated[Device, typer.Option(help="auto: CUDA where there is one.")] = "auto",
+    device: Annotated[Device, Option(help="auto: CUDA where there is one.")] = "auto",
     graph: Annotated[
-        str | None,
-        typer.Option(help="portable, fp32, int8 or fp16. [default: the fastest of the bundle for the device]"),
+        str | None, Option(help="portable, fp32, int8 or fp16. [default: the fastest of the bundle for the device]")
     ] = None,
-    threads: Annotated[int, typer.Option(help="CPU threads; 1 is the fastest for small models.")] = 1,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object per text and line.")] = False,
+    threads: Annotated[int, Option(help="CPU threads; 1 is the fastest for small models.")] = 1,
+    as_json: Annotated[bool, Option("--json", help="One JSON object per text and line.")] = False,
 ) -> None:
     """Continue each PROMPT: the text is written as it comes, or separated by lines of --- if there are several.
 

@@ -26,13 +26,8 @@ class Decoder(Protocol):
     A cache is opaque: only the decoder that made it reads it. It belongs to one generation, and a step uses it up.
     """
 
-    @property
-    def context(self) -> int:
-        """The most tokens that a cache may hold (1 for a bigram)."""
-
-    @property
-    def vocab_size(self) -> int:
-        """V."""
+    context: int  # the most tokens that a cache may hold (1 for a bigram)
+    vocab_size: int
 
     def prefill(self, rows: Sequence[Sequence[int]]) -> tuple[Logits, Any]:
         """Read rows of any lengths from 1 to the context; return the logits after each, (B, V), and their cache."""
@@ -48,9 +43,7 @@ class Decoder(Protocol):
 class ChunkDecoder(Decoder, Protocol):
     """A decoder that can also choose tokens itself, several in a row without a word to the host."""
 
-    @property
-    def chunk(self) -> int:
-        """The most tokens per row that one `decode` may make."""
+    chunk: int  # the most tokens per row that one `decode` may make
 
     def decode(
         self, ids_B: Ints, cache: Any, uniform_NB: Floats, sampling: Sampling, allowed_V: Mask, seen_BV: Mask
@@ -159,16 +152,6 @@ class TokenSequence:
         self.seen_V[self.ids] = True
         self.start = -1  # of the window that its slot holds
 
-    def add(self, token: int) -> None:
-        """Take the next token."""
-        self.ids.append(token)
-        self.seen_V[token] = True
-
-    @property
-    def allowed_V(self) -> Mask | None:
-        """Which tokens may come next; None: all."""
-        return self.first_allowed_V if len(self.ids) == self.prompt_length else None
-
 
 class Batch:
     """The sequences that are decoded together; tokens in `banned_ids` never come. One thread at a time."""
@@ -237,8 +220,8 @@ class Batch:
 
     def _add(self, ids_NB: Ints) -> None:
         for sequence, ids_N in zip(self.running, ids_NB.T.tolist(), strict=True):
-            for token in ids_N:
-                sequence.add(token)
+            sequence.ids += ids_N
+            sequence.seen_V[ids_N] = True
 
     def _draw(self, logits_BV: Logits) -> Ints:
         """Return the next token of every sequence; those that are drawn alike are drawn together."""
@@ -262,9 +245,9 @@ class Batch:
         """Return the logits with those of tokens that may not come next at -inf."""
         allowed_BV = logits_BV
         for slot, sequence in enumerate(self.running):
-            if sequence.allowed_V is not None:
+            if sequence.first_allowed_V is not None and len(sequence.ids) == sequence.prompt_length:
                 allowed_BV = logits_BV.copy() if allowed_BV is logits_BV else allowed_BV
-                allowed_BV[slot, ~sequence.allowed_V] = -np.inf
+                allowed_BV[slot, ~sequence.first_allowed_V] = -np.inf
         return allowed_BV
 
 

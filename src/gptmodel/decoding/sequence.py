@@ -130,6 +130,7 @@ class TextSequence:
         self.cancelled = False  # nobody waits for it any more
         self.finish_reason: FinishReason | None = None
         start = prompts.start(tokenizer, prompt)
+        self.prompt_tokens = len(start.ids)
         self._owes_space = start.owes_space
         first_allowed_V = prompts.begins_with_space(tokenizer) if start.owes_space else None
         rng = sample_rng(settings.seed, sample)
@@ -140,11 +141,6 @@ class TextSequence:
         self._spelled = 0  # characters that the tokens so far spell
         self._shown = 0  # characters that are certain
         self._made = 0
-
-    @property
-    def prompt_tokens(self) -> int:
-        """Tokens of the prompt."""
-        return self.tokens.prompt_length
 
     def push(self, token: int, logits_V: Logits | None = None) -> Delta:
         """Take the next token (for `top`, with what it was drawn from); the last delta has a `finish_reason`."""
