@@ -133,8 +133,7 @@ class Model:
         Raises:
             InvalidSetting: a value makes no sense; its `field` says which (a `UserError`).
         """
-        sampling = Sampling(temperature, top_k, top_p, repetition_penalty)
-        settings = _settings(max_new_tokens, sampling, seed, stop)
+        settings = _settings(max_new_tokens, Sampling(temperature, top_k, top_p, repetition_penalty), seed, stop)
         count = 1 if num_samples is None else num_samples
         texts = [finished.text for finished in self.complete([prompt], settings, count)]
         return texts[0] if num_samples is None else texts
@@ -152,8 +151,7 @@ class Model:
         stop: str | Sequence[str] = (),
     ) -> Iterator[str]:
         """Yield the text that `generate` returns, piece by piece as it becomes certain; same arguments and errors."""
-        sampling = Sampling(temperature, top_k, top_p, repetition_penalty)
-        settings = _settings(max_new_tokens, sampling, seed, stop)
+        settings = _settings(max_new_tokens, Sampling(temperature, top_k, top_p, repetition_penalty), seed, stop)
         return (delta.text for _, delta in self.deltas([prompt], settings) if delta.text)
 
     def complete(self, prompts: Sequence[str], settings: Settings, num_samples: int = 1) -> Iterator[Generation]:

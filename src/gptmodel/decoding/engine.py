@@ -12,7 +12,7 @@ Shape suffixes: B sequences, T places, N steps, V vocabulary.
 
 import time
 from collections.abc import Iterator, Sequence
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 
@@ -153,26 +153,29 @@ class TokenSequence:
         self.start = -1  # of the window that its slot holds
 
 
-class Batch:
+Held = TypeVar("Held", bound=TokenSequence)
+
+
+class Batch(Generic[Held]):
     """The sequences that are decoded together; tokens in `banned_ids` never come. One thread at a time."""
 
     def __init__(self, slots: Slots, banned_ids: Sequence[int] = ()) -> None:
         self.slots = slots
-        self.running: list[TokenSequence] = []
+        self.running: list[Held] = []
         self.decoder_seconds = 0.0  # spent in the slots so far; the rest is choosing tokens and bookkeeping
         self._chunks = slots if isinstance(slots, DecoderSlots) and slots.chunk > 1 else None
         self._banned = bool(banned_ids)
         self._allowed_V = np.ones(slots.vocab_size, dtype=bool)
         self._allowed_V[list(banned_ids)] = False
 
-    def join(self, sequence: TokenSequence) -> None:
+    def join(self, sequence: Held) -> None:
         """Let a sequence in: the next turn reads it."""
         if len(self.running) == self.slots.size:
             raise ValueError(f"all {self.slots.size} slots are taken")
         sequence.start = -1
         self.running.append(sequence)
 
-    def leave(self, sequence: TokenSequence) -> None:
+    def leave(self, sequence: Held) -> None:
         """Let a sequence go; the last one takes its slot."""
         slot = self.running.index(sequence)
         self.slots.move(len(self.running) - 1, slot)
@@ -265,7 +268,7 @@ def generate(
     Each prompt has its random numbers (see `sample_rng`); its first token is one that `first_allowed_BV` marks.
     `ValueError` for a prompt without a token.
     """
-    batch = Batch(DecoderSlots(decoder, len(prompts)), banned_ids)
+    batch = Batch[TokenSequence](DecoderSlots(decoder, len(prompts)), banned_ids)
     for number, (prompt, rng) in enumerate(zip(prompts, rngs, strict=True)):
         first_allowed_V = None if first_allowed_BV is None else first_allowed_BV[number]
         batch.join(TokenSequence(prompt, decoder.vocab_size, sampling, rng, first_allowed_V))

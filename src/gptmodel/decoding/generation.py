@@ -40,13 +40,13 @@ def stream(
     `samples` numbers the prompts (default: 0). The last delta of a text has a `finish_reason`. A text that has ended
     keeps its slot until all have, so that the others are not read again.
     """
-    batch = Batch(DecoderSlots(decoder, len(prompts)), banned_ids(tokenizer))
+    batch = Batch[TextSequence](DecoderSlots(decoder, len(prompts)), banned_ids(tokenizer))
     sequences = [
         TextSequence(tokenizer, prompt, settings, sample)
         for prompt, sample in zip(prompts, samples or [0] * len(prompts), strict=True)
     ]
     for sequence in sequences:
-        batch.join(sequence.tokens)
+        batch.join(sequence)
     for ids_B in batch.steps(settings.max_new_tokens):
         for number, (sequence, token) in enumerate(zip(sequences, ids_B.tolist(), strict=True)):
             if sequence.finish_reason is None:

@@ -113,7 +113,7 @@ class StopFilter:
         return text
 
 
-class TextSequence:
+class TextSequence(TokenSequence):
     """A prompt, its settings and sample number, and the text that grows from it.
 
     With `top`, each token's log-probability is kept, beside those of the `top` likeliest ones.
@@ -130,11 +130,10 @@ class TextSequence:
         self.cancelled = False  # nobody waits for it any more
         self.finish_reason: FinishReason | None = None
         start = prompts.start(tokenizer, prompt)
-        self.prompt_tokens = len(start.ids)
         self._owes_space = start.owes_space
         first_allowed_V = prompts.begins_with_space(tokenizer) if start.owes_space else None
         rng = sample_rng(settings.seed, sample)
-        self.tokens = TokenSequence(start.ids, tokenizer.vocab_size, settings.sampling, rng, first_allowed_V)
+        super().__init__(start.ids, tokenizer.vocab_size, settings.sampling, rng, first_allowed_V)
         self._stream = tokenizer.stream()
         self._filter = StopFilter(settings.stop)
         self._choices: deque[Choice] = deque()  # whose characters are not shown yet

@@ -96,7 +96,7 @@ class _Run:
         self.host_shares: dict[int, list[float]] = defaultdict(list)
 
     def __call__(self, prompts: Prompts, new_tokens: int, tick: Callable[[], None]) -> list[Ints]:
-        batch = Batch(DecoderSlots(self._decoder, len(prompts)))
+        batch = Batch[TokenSequence](DecoderSlots(self._decoder, len(prompts)))
         for number, prompt in enumerate(prompts):
             batch.join(TokenSequence(prompt, self._decoder.vocab_size, SAMPLING, sample_rng(0, number)))
         steps = batch.steps(new_tokens)

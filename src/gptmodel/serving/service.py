@@ -152,7 +152,7 @@ class Completion:
         return {index: Delta(sequence.prompt if self._request.echo else "", 0) for index, sequence in texts}
 
     def _usage(self) -> wire.Usage:
-        read = sum(sequence.prompt_tokens for sequence in self._answer.sequences[:: self._request.samples])
+        read = sum(sequence.prompt_length for sequence in self._answer.sequences[:: self._request.samples])
         return wire.Usage(prompt_tokens=read, completion_tokens=self._tokens, total_tokens=read + self._tokens)
 
     def _response(self, deltas: dict[int, Delta], **usage: wire.Usage | None) -> wire.CompletionResponse:
