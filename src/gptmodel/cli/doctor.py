@@ -1,7 +1,4 @@
-"""`gptmodel doctor`: what this machine and folder can do, and what stands in the way (see `checks`).
-
-Left out on purpose: mending. Each problem names its remedy; `stops` says whether work cannot go on without it.
-"""
+"""`gptmodel doctor`: what this machine and folder can do, and what stands in the way; it mends nothing."""
 
 import json
 import sys

@@ -48,10 +48,7 @@ class ChunkDecoder(Decoder, Protocol):
     def decode(
         self, ids_B: Ints, cache: Any, uniform_NB: Floats, sampling: Sampling, allowed_V: Mask, seen_BV: Mask
     ) -> tuple[Ints, Any]:
-        """Feed the last tokens; return the next N of every row, (N, B), and the cache with all of them but the last.
-
-        Each token is the one that `choose` gives.
-        """
+        """Feed the last tokens; return N more per row as `choose` does, (N, B), and the cache of all but the last."""
 
 
 def window_start(length: int, context: int) -> int:

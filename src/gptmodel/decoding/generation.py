@@ -1,8 +1,4 @@
-"""Text in, text out: a tokenizer and a decoder continue prompts, all at once or as a stream of deltas.
-
-What a prompt becomes is told in `prompts`. The unknown token is never generated. A text ends before the first stop
-string to be completed.
-"""
+"""Text in, text out: a tokenizer and a decoder continue prompts (see `prompts`), as whole texts or as deltas."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass

@@ -106,7 +106,6 @@ def list_files(folder: Path) -> dict[str, FileEntry]:
 
 
 def _parse(path: Path) -> BundleInfo:
-    """Return bundle.json as it stands there."""
     file = path / INFO
     if not path.is_dir():
         raise UserError(f"{path} is not a folder: name that of a bundle (models/NAME/bundle), or run `dvc pull`")

@@ -49,10 +49,7 @@ class DeviceDecoder(FastDecoder):
     def decode(
         self, ids_B: Ints, cache: Cache, uniform_NB: Floats, sampling: Sampling, allowed_V: Mask, seen_BV: Mask
     ) -> tuple[Ints, Cache]:
-        """Feed the last tokens; return the next N of every row, (N, B), and the cache with all of them but the last.
-
-        N is at most `chunk`; the prompt must have been read. `ValueError` as `FastDecoder.step`.
-        """
+        """See `ChunkDecoder`; N is at most `chunk`, the prompt has been read. `ValueError` as `FastDecoder.step`."""
         buffers = self._owned(cache)
         count = len(uniform_NB)
         state: dict[str, Any] = {

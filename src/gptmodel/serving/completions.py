@@ -39,7 +39,15 @@ def parse(body: bytes, model: str, limits: Limits) -> wire.CompletionRequest:
         raise _refused(error) from None
     if request.model not in (None, model):
         raise Refused(404, f"model {short(request.model)} is not here: this server has {model}", "model")
-    _check_limits(request, limits)
+    texts = len(request.prompts) * request.samples
+    characters = sum(map(len, request.prompts))
+    if characters > limits.max_prompt_characters:
+        most = f"this server takes {limits.max_prompt_characters:,} at most"
+        raise Refused(400, f"the prompt has {characters:,} characters: {most}", "prompt")
+    if texts > limits.max_concurrent:
+        raise Refused(400, f"prompts times n are {texts} texts: {limits.max_concurrent} per request at most", "n")
+    if request.max_tokens is not None and request.max_tokens > limits.max_tokens:
+        raise Refused(400, f"max_tokens must be {limits.max_tokens} or below, not {request.max_tokens}", "max_tokens")
     if any(len(stop) > MAX_STOP_CHARACTERS for stop in request.stops):
         raise Refused(400, f"a stop string may have {MAX_STOP_CHARACTERS} characters at most", "stop")
     if request.echo and request.logprobs is not None:
@@ -87,18 +95,6 @@ def spelling(tokenizer: Tokenizer, token: int) -> str:
 def short(text: object) -> str:
     """Return the beginning of what a client sent."""
     return str(text)[:SHOWN_CHARACTERS]
-
-
-def _check_limits(request: wire.CompletionRequest, limits: Limits) -> None:
-    texts = len(request.prompts) * request.samples
-    characters = sum(map(len, request.prompts))
-    if characters > limits.max_prompt_characters:
-        most = f"this server takes {limits.max_prompt_characters:,} at most"
-        raise Refused(400, f"the prompt has {characters:,} characters: {most}", "prompt")
-    if texts > limits.max_concurrent:
-        raise Refused(400, f"prompts times n are {texts} texts: {limits.max_concurrent} per request at most", "n")
-    if request.max_tokens is not None and request.max_tokens > limits.max_tokens:
-        raise Refused(400, f"max_tokens must be {limits.max_tokens} or below, not {request.max_tokens}", "max_tokens")
 
 
 def _refused(error: ValidationError) -> Refused:
