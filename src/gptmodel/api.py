@@ -3,12 +3,11 @@
 It needs the inference runtime only: numpy, tokenizers, pydantic and ONNX Runtime.
 """
 
-import secrets
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
-from typing import NamedTuple, overload
+from typing import NamedTuple, TypedDict, Unpack, overload
 
 import numpy as np
 
@@ -16,14 +15,12 @@ from gptmodel.data.tokenizer import naming_nats
 from gptmodel.decoding import defaults, generation, prompts, scoring
 from gptmodel.decoding.engine import window_start
 from gptmodel.decoding.generation import Generation
-from gptmodel.decoding.sampling import InvalidSetting, Sampling
+from gptmodel.decoding.sampling import InvalidSetting, Sampling, given_or_random
 from gptmodel.decoding.sequence import Delta, Settings
 from gptmodel.errors import UserError
 from gptmodel.results.bundle import BundleInfo
 from gptmodel.runtime.bundle import Bundle
 from gptmodel.runtime.session import Device
-
-RANDOM_SEEDS = 1 << 32  # few digits, to be typed again
 
 
 class TokenScore(NamedTuple):
@@ -54,6 +51,18 @@ class Score:
         3.0
         """
         return float(self.nats / np.log(2) / self.characters)
+
+
+class Options(TypedDict, total=False):
+    """What `generate` and `stream` may be told, for type checkers; `Model.generate` describes it."""
+
+    max_new_tokens: int
+    temperature: float
+    top_k: int
+    top_p: float
+    repetition_penalty: float
+    seed: int | None
+    stop: str | Sequence[str]
 
 
 class Candidate(NamedTuple):
@@ -90,34 +99,10 @@ class Model:
         return f"<Model {self.info.model}: {self.bundle.graph} on {self.bundle.device}>"
 
     @overload
-    def generate(
-        self,
-        prompt: str,
-        *,
-        max_new_tokens: int = ...,
-        temperature: float = ...,
-        top_k: int = ...,
-        top_p: float = ...,
-        repetition_penalty: float = ...,
-        seed: int | None = ...,
-        stop: str | Sequence[str] = ...,
-        num_samples: None = None,
-    ) -> str: ...
+    def generate(self, prompt: str, *, num_samples: None = None, **options: Unpack[Options]) -> str: ...
 
     @overload
-    def generate(
-        self,
-        prompt: str,
-        *,
-        max_new_tokens: int = ...,
-        temperature: float = ...,
-        top_k: int = ...,
-        top_p: float = ...,
-        repetition_penalty: float = ...,
-        seed: int | None = ...,
-        stop: str | Sequence[str] = ...,
-        num_samples: int,
-    ) -> list[str]: ...
+    def generate(self, prompt: str, *, num_samples: int, **options: Unpack[Options]) -> list[str]: ...
 
     def generate(
         self,
@@ -148,11 +133,9 @@ class Model:
         Raises:
             InvalidSetting: a value makes no sense; its `field` says which (a `UserError`).
         """
-        sampling = Sampling(temperature, top_k, top_p, repetition_penalty)
-        settings = _settings(max_new_tokens, sampling, seed, stop)
-        texts = [
-            finished.text for finished in self.complete([prompt], settings, 1 if num_samples is None else num_samples)
-        ]
+        settings = _settings(max_new_tokens, Sampling(temperature, top_k, top_p, repetition_penalty), seed, stop)
+        count = 1 if num_samples is None else num_samples
+        texts = [finished.text for finished in self.complete([prompt], settings, count)]
         return texts[0] if num_samples is None else texts
 
     def stream(
@@ -168,8 +151,7 @@ class Model:
         stop: str | Sequence[str] = (),
     ) -> Iterator[str]:
         """Yield the text that `generate` returns, piece by piece as it becomes certain; same arguments and errors."""
-        sampling = Sampling(temperature, top_k, top_p, repetition_penalty)
-        settings = _settings(max_new_tokens, sampling, seed, stop)
+        settings = _settings(max_new_tokens, Sampling(temperature, top_k, top_p, repetition_penalty), seed, stop)
         return (delta.text for _, delta in self.deltas([prompt], settings) if delta.text)
 
     def complete(self, prompts: Sequence[str], settings: Settings, num_samples: int = 1) -> Iterator[Generation]:
@@ -225,4 +207,4 @@ class Model:
 
 def _settings(max_new_tokens: int, sampling: Sampling, seed: int | None, stop: str | Sequence[str]) -> Settings:
     strings = (stop,) if isinstance(stop, str) else tuple(stop)
-    return Settings(max_new_tokens, sampling, secrets.randbelow(RANDOM_SEEDS) if seed is None else seed, strings)
+    return Settings(max_new_tokens, sampling, given_or_random(seed), strings)

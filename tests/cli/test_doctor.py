@@ -11,8 +11,8 @@ from typer.testing import CliRunner
 
 import gptmodel
 from gptmodel.cli import checks
+from gptmodel.cli.checks import Problem, Section, examine, report
 from gptmodel.cli.doctor import doctor
-from gptmodel.cli.findings import Problem, Section, examine, report
 from gptmodel.errors import UserError
 from tests.support.bundles import char_tokenizer, random_network, write
 

@@ -150,7 +150,7 @@ def test_sequences_that_come_and_go_get_the_tokens_that_they_get_alone() -> None
     decoder = TorchDecoder(build("modern"))
     drawn = [Sampling(1.0), Sampling(0.7, top_k=5), Sampling(0.9, repetition_penalty=1.5)]
     sequences = [TokenSequence([1 + i] * (1 + 5 * i), VOCAB_SIZE, drawn[i], sample_rng(5, i)) for i in range(3)]
-    batch = Batch(DecoderSlots(decoder, 2), banned_ids=[0])
+    batch = Batch[TokenSequence](DecoderSlots(decoder, 2), banned_ids=[0])
     for sequence in sequences[:2]:
         batch.join(sequence)
     with pytest.raises(ValueError, match="all 2 slots are taken"):

@@ -166,7 +166,7 @@ def test_log_probabilities_are_the_models_own(folder: Path) -> None:
     bundle = Bundle.load(folder / "modern-char", "cpu", graph="fp32")
     text = TextSequence(bundle.tokenizer, "Où ", Settings(8, SAMPLINGS[3], 3), top=3)
     part = serve(TextBatch(open_slots(bundle, 2), bundle.tokenizer), [text], {})[text]
-    ids = text.tokens.ids
+    ids = text.ids
     assert [one.token for one in part.choices] == ids[3:]
     for place, one in enumerate(part.choices, 3):
         logits_1V, _ = bundle.decoder.prefill([ids[:place]])

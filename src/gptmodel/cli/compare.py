@@ -3,7 +3,7 @@
 import sys
 from typing import TYPE_CHECKING, Annotated, Literal
 
-import typer
+from typer import Argument, Option
 
 from gptmodel.errors import one_line_errors
 
@@ -17,9 +17,9 @@ Split = Literal["test", "validation"]  # texts that no model was trained on
 
 @one_line_errors()
 def compare(
-    models: Annotated[list[str], typer.Argument(metavar="MODEL", help="Two models or more.")],
-    split: Annotated[Split, typer.Option(help="The text that they are compared on.")] = "test",
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object, unrounded, for programs.")] = False,
+    models: Annotated[list[str], Argument(metavar="MODEL", help="Two models or more.")],
+    split: Annotated[Split, Option(help="The text that they are compared on.")] = "test",
+    as_json: Annotated[bool, Option("--json", help="One JSON object, unrounded, for programs.")] = False,
 ) -> None:
     """Say which model is better on the same text, by how many bits per character and how certainly: best first.
 

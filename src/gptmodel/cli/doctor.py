@@ -1,18 +1,13 @@
-"""`gptmodel doctor`: what this machine and folder can do, and what stands in the way (see `checks`).
-
-Left out on purpose: mending. Each problem names its remedy; `stops` says whether work cannot go on without it.
-"""
+"""`gptmodel doctor`: what this machine and folder can do, and what stands in the way; it mends nothing."""
 
 import json
 import sys
+from typing import Annotated
 
-import typer
-
-from gptmodel.cli.arguments import AsJson
-from gptmodel.cli.findings import as_dict, examine, report
+from typer import Exit, Option
 
 
-def doctor(as_json: AsJson = False) -> None:
+def doctor(as_json: Annotated[bool, Option("--json", help="One JSON object, for programs.")] = False) -> None:
     """Say what is installed here, what would run where, and what stands in the way.
 
     Packages, processor, memory, disk and GPU; the graph that `generate` takes; device and precision of training; the
@@ -20,7 +15,7 @@ def doctor(as_json: AsJson = False) -> None:
     """
     from gptmodel.cli import checks
 
-    found = [examine(check) for check in checks.ALL]
-    text = json.dumps(as_dict(found), ensure_ascii=False, indent=2) + "\n" if as_json else report(found)
-    sys.stdout.write(text)
-    raise typer.Exit(int(any(problem.stops for section in found for problem in section.problems)))
+    found = [checks.examine(check) for check in checks.ALL]
+    shown = checks.as_dict(found)
+    sys.stdout.write(json.dumps(shown, ensure_ascii=False, indent=2) + "\n" if as_json else checks.report(found))
+    raise Exit(int(any(problem.stops for section in found for problem in section.problems)))

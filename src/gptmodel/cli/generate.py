@@ -1,87 +1,90 @@
 """`gptmodel generate`: a bundle continues texts, which go to standard output as they come."""
 
 import json
-import secrets
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
+from typer import Argument, Option
 
-from gptmodel.cli import prompts as prompt_input
-from gptmodel.cli.arguments import BundleFolder, settings_as_options
+from gptmodel.cli.arguments import BundleFolder
 from gptmodel.decoding import defaults
-from gptmodel.errors import one_line_errors
+from gptmodel.errors import UserError, one_line_errors
 from gptmodel.progress import say
 from gptmodel.runtime.session import Device
 
 if TYPE_CHECKING:
     from gptmodel.decoding.generation import Generation
     from gptmodel.decoding.sequence import Settings
-    from gptmodel.runtime.bundle import Bundle
 
 SEPARATOR = "---"  # a line of its own between several texts
-RANDOM_SEEDS = 1 << 32  # 32 bits: short enough to retype
 
 
 @one_line_errors()
 def generate(
     bundle: BundleFolder,
     prompts: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="PROMPT", help="Texts to continue; - or none: standard input, as one text."),
+        list[str] | None, Argument(metavar="PROMPT", help="Texts to continue; - or none: standard input, as one text.")
     ] = None,
     prompts_file: Annotated[
-        Path | None, typer.Option(help="A UTF-8 file with one prompt per line; blank lines do not count.")
+        Path | None, Option(help="A UTF-8 file with one prompt per line; blank lines do not count.")
     ] = None,
-    max_new_tokens: Annotated[int, typer.Option(help="Tokens to generate per text.")] = defaults.MAX_NEW_TOKENS,
+    max_new_tokens: Annotated[int, Option(help="Tokens to generate per text.")] = defaults.MAX_NEW_TOKENS,
     temperature: Annotated[
-        float, typer.Option(help="0 takes the likeliest token; above 1 is wilder.")
+        float, Option(help="0 takes the likeliest token; above 1 is wilder.")
     ] = defaults.TEMPERATURE,
-    top_k: Annotated[int, typer.Option(help="Draw among the k likeliest tokens; 0: all.")] = defaults.TOP_K,
-    top_p: Annotated[
-        float, typer.Option(help="Draw among the likeliest tokens of this mass; 1: all.")
-    ] = defaults.TOP_P,
-    seed: Annotated[int | None, typer.Option(help="The same seed gives the same text. [default: random]")] = None,
-    num_samples: Annotated[int, typer.Option(help="Texts per prompt.")] = 1,
-    stop: Annotated[list[str] | None, typer.Option(help="End the text before this string (repeatable).")] = None,
+    top_k: Annotated[int, Option(help="Draw among the k likeliest tokens; 0: all.")] = defaults.TOP_K,
+    top_p: Annotated[float, Option(help="Draw among the likeliest tokens of this mass; 1: all.")] = defaults.TOP_P,
+    seed: Annotated[int | None, Option(help="The same seed gives the same text. [default: random]")] = None,
+    num_samples: Annotated[int, Option(help="Texts per prompt.")] = 1,
+    stop: Annotated[list[str] | None, Option(help="End the text before this string (repeatable).")] = None,
     repetition_penalty: Annotated[
-        float, typer.Option(help="Above 1, tokens of the text so far are less likely.")
+        float, Option(help="Above 1, tokens of the text so far are less likely.")
     ] = defaults.REPETITION_PENALTY,
-    device: Annotated[Device, typer.Option(help="auto: CUDA where there is one.")] = "auto",
+    device: Annotated[Device, Option(help="auto: CUDA where there is one.")] = "auto",
     graph: Annotated[
-        str | None,
-        typer.Option(help="portable, fp32, int8 or fp16. [default: the fastest of the bundle for the device]"),
+        str | None, Option(help="portable, fp32, int8 or fp16. [default: the fastest of the bundle for the device]")
     ] = None,
-    threads: Annotated[int, typer.Option(help="CPU threads; 1 is the fastest for small models.")] = 1,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object per text and line.")] = False,
+    threads: Annotated[int, Option(help="CPU threads; 1 is the fastest for small models.")] = 1,
+    as_json: Annotated[bool, Option("--json", help="One JSON object per text and line.")] = False,
 ) -> None:
     """Continue each PROMPT: the text is written as it comes, or separated by lines of --- if there are several.
 
     A long prompt is cut: the model sees the last tokens only, at most its context; the same goes for long texts.
     """
-    from gptmodel.decoding.generation import complete
-    from gptmodel.decoding.prompts import notes
-    from gptmodel.decoding.sampling import Sampling
+    from gptmodel import api
+    from gptmodel.decoding.sampling import Sampling, given_or_random
     from gptmodel.decoding.sequence import Settings
-    from gptmodel.runtime.bundle import Bundle
 
-    chosen_seed = secrets.randbelow(RANDOM_SEEDS) if seed is None else seed
-    with settings_as_options():
+    with _settings_as_options():
         sampling = Sampling(temperature, top_k, top_p, repetition_penalty)
-        settings = Settings(max_new_tokens, sampling, chosen_seed, tuple(_unescape(text) for text in stop or ()))
-    texts = prompt_input.read(prompts or [], prompts_file)
-    loaded = Bundle.load(bundle, device, threads, graph)
-    say(f"{bundle}: {loaded.info.model}, {loaded.graph} on {loaded.device}, seed {chosen_seed}")
-    for line in notes(loaded.tokenizer, texts, loaded.info.context):
+        settings = Settings(max_new_tokens, sampling, given_or_random(seed), tuple(map(_unescape, stop or ())))
+    texts = _prompts(prompts or [], prompts_file)
+    model = api.load(bundle, device, threads, graph)
+    say(f"{bundle}: {model.info.model}, {model.bundle.graph} on {model.bundle.device}, seed {settings.seed}")
+    for line in model.notes(texts):
         say(f"note: {line}")
     if as_json or len(texts) * num_samples != 1:
-        with settings_as_options():
-            finished = complete(loaded.decoder, loaded.tokenizer, texts, settings, num_samples)
-            _write_all(finished, bundle, settings, as_json)
+        with _settings_as_options():
+            _write_all(model.complete(texts, settings, num_samples), bundle, settings, as_json)
     else:
-        _write_stream(loaded, texts[0], settings)
+        _write(texts[0])
+        for _, delta in model.deltas(texts, settings):
+            _write(delta.text)
+        _write("\n")
+
+
+@contextmanager
+def _settings_as_options() -> Iterator[None]:
+    """Name the option where a setting makes no sense: --top-k for top_k."""
+    from gptmodel.decoding.sampling import InvalidSetting
+
+    try:
+        yield
+    except InvalidSetting as error:
+        raise UserError(f"--{error.field.replace('_', '-')} {error.reason}") from None
 
 
 def _write_all(finished: "Iterator[Generation]", bundle: Path, settings: "Settings", as_json: bool) -> None:
@@ -94,13 +97,39 @@ def _write_all(finished: "Iterator[Generation]", bundle: Path, settings: "Settin
             _write(f"{before}{text.prompt}{text.text}\n")
 
 
-def _write_stream(loaded: "Bundle", prompt: str, settings: "Settings") -> None:
-    from gptmodel.decoding.generation import stream
+def _prompts(given: list[str], file: Path | None) -> list[str]:
+    """Return the prompts; `UserError` where there are none, or they are not UTF-8."""
+    if given and file:
+        raise UserError("give prompts as arguments or with --prompts-file, not both")
+    if file:
+        lines = [line for line in _decode(_read(file), str(file)).split("\n") if line.strip()]
+        if not lines:
+            raise UserError(f"{file} holds no prompt: write one per line")
+        return lines
+    if given in ([], ["-"]):
+        return [""] if sys.stdin.isatty() else [_decode(sys.stdin.buffer.read(), "standard input").removesuffix("\n")]
+    for number, prompt in enumerate(given, 1):
+        if any("\ud800" <= character <= "\udfff" for character in prompt):
+            raise UserError(f"prompt {number} is not UTF-8: pass it through a file with --prompts-file")
+    return given
 
-    _write(prompt)
-    for _, delta in stream(loaded.decoder, loaded.tokenizer, [prompt], settings):
-        _write(delta.text)
-    _write("\n")
+
+def _read(file: Path) -> bytes:
+    if str(file) == "-":
+        return sys.stdin.buffer.read()
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise UserError(
+            f"{file} cannot be read ({error.strerror}): name a text file with one prompt per line"
+        ) from None
+
+
+def _decode(data: bytes, name: str) -> str:
+    try:
+        return data.decode("utf-8-sig").replace("\r\n", "\n")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{name} is not UTF-8 (byte {error.start}): save it as UTF-8") from None
 
 
 def _unescape(text: str) -> str:

@@ -1,16 +1,13 @@
 """`gptmodel register`: put bundles into MLflow's model registry."""
 
-from typing import Annotated
-
 import typer
 
+from gptmodel.cli.arguments import ModelNames
 from gptmodel.errors import one_line_errors
 
 
 @one_line_errors()
-def register(
-    models: Annotated[list[str] | None, typer.Argument(metavar="MODEL", help="Names under models/; none: all.")] = None,
-) -> None:
+def register(models: ModelNames = None) -> None:
     """Put bundles into MLflow's model registry, as gptmodel-CORPUS-LEVEL; the best has the alias champion.
 
     `mlflow.pyfunc.load_model("models:/gptmodel-CORPUS-LEVEL@champion")` and `mlflow models serve` then write text.

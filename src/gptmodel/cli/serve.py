@@ -8,7 +8,7 @@ import logging
 import socket
 from typing import Annotated
 
-import typer
+from typer import Option
 
 from gptmodel.cli.arguments import BundleFolder
 from gptmodel.errors import UserError, one_line_errors
@@ -20,21 +20,18 @@ from gptmodel.serving.limits import Limits
 @one_line_errors()
 def serve(
     bundle: BundleFolder,
-    host: Annotated[
-        str, typer.Option(help="Address to listen on; 0.0.0.0: all, for other machines too.")
-    ] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="Port to listen on; 0: any free one.")] = 8000,
-    max_concurrent: Annotated[int, typer.Option(help="Texts decoded together.")] = 32,
-    max_queue: Annotated[int, typer.Option(help="Texts that may wait; more get 429.")] = 256,
-    max_tokens: Annotated[int, typer.Option(help="The most tokens that a text may ask for.")] = 1024,
-    max_prompt_characters: Annotated[int, typer.Option(help="The longest prompt of a request.")] = 10_000,
-    drain_seconds: Annotated[int, typer.Option(help="Time for running requests to end after SIGTERM.")] = 30,
-    device: Annotated[Device, typer.Option(help="auto: CUDA where there is one.")] = "cpu",
+    host: Annotated[str, Option(help="Address to listen on; 0.0.0.0: all, for other machines too.")] = "127.0.0.1",
+    port: Annotated[int, Option(help="Port to listen on; 0: any free one.")] = 8000,
+    max_concurrent: Annotated[int, Option(help="Texts decoded together.")] = 32,
+    max_queue: Annotated[int, Option(help="Texts that may wait; more get 429.")] = 256,
+    max_tokens: Annotated[int, Option(help="The most tokens that a text may ask for.")] = 1024,
+    max_prompt_characters: Annotated[int, Option(help="The longest prompt of a request.")] = 10_000,
+    drain_seconds: Annotated[int, Option(help="Time for running requests to end after SIGTERM.")] = 30,
+    device: Annotated[Device, Option(help="auto: CUDA where there is one.")] = "cpu",
     graph: Annotated[
-        str | None,
-        typer.Option(help="portable, fp32, int8 or fp16. [default on a CPU: fp32, exact in company]"),
+        str | None, Option(help="portable, fp32, int8 or fp16. [default on a CPU: fp32, exact in company]")
     ] = None,
-    threads: Annotated[int, typer.Option(help="CPU threads of the model; one core is for the network.")] = 1,
+    threads: Annotated[int, Option(help="CPU threads of the model; one core is for the network.")] = 1,
 ) -> None:
     """Serve a bundle over HTTP: a playground page at /, an OpenAI-compatible API under /v1.
 

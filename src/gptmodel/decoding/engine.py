@@ -1,9 +1,8 @@
 """The stepwise engine: sequences grow together, token by token, over any `Decoder`. Numpy only.
 
-One `Batch` serves everybody. The command line, the samples, the parity gate and the benchmark let all sequences arrive
-together (`generate`); the server lets them come and go. Two laws hold. The tokens of a sequence depend on its own
-prompt, seed and sample number only, never on the sequences beside it. And decoding with a cache gives what reading the
-whole window at every step gives.
+One `Batch` serves everybody; the server alone lets sequences come and go. Two laws hold. The tokens of a sequence
+depend on its own prompt, seed and sample number only, never on the sequences beside it. And decoding with a cache gives
+what reading the whole window at every step gives.
 
 Past the context: a sequence of n tokens is seen through a window that starts at a place which is a pure function of n
 (`window_start`). While no start moves, a step feeds one token per sequence; where one moves, its window is read again.
@@ -13,7 +12,7 @@ Shape suffixes: B sequences, T places, N steps, V vocabulary.
 
 import time
 from collections.abc import Iterator, Sequence
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 
@@ -27,13 +26,8 @@ class Decoder(Protocol):
     A cache is opaque: only the decoder that made it reads it. It belongs to one generation, and a step uses it up.
     """
 
-    @property
-    def context(self) -> int:
-        """The most tokens that a cache may hold (1 for a bigram)."""
-
-    @property
-    def vocab_size(self) -> int:
-        """V."""
+    context: int  # the most tokens that a cache may hold (1 for a bigram)
+    vocab_size: int
 
     def prefill(self, rows: Sequence[Sequence[int]]) -> tuple[Logits, Any]:
         """Read rows of any lengths from 1 to the context; return the logits after each, (B, V), and their cache."""
@@ -49,17 +43,12 @@ class Decoder(Protocol):
 class ChunkDecoder(Decoder, Protocol):
     """A decoder that can also choose tokens itself, several in a row without a word to the host."""
 
-    @property
-    def chunk(self) -> int:
-        """The most tokens per row that one `decode` may make."""
+    chunk: int  # the most tokens per row that one `decode` may make
 
     def decode(
         self, ids_B: Ints, cache: Any, uniform_NB: Floats, sampling: Sampling, allowed_V: Mask, seen_BV: Mask
     ) -> tuple[Ints, Any]:
-        """Feed the last tokens; return the next N of every row, (N, B), and the cache with all of them but the last.
-
-        Each token is the one that `choose` gives.
-        """
+        """Feed the last tokens; return N more per row as `choose` does, (N, B), and the cache of all but the last."""
 
 
 def window_start(length: int, context: int) -> int:
@@ -115,7 +104,7 @@ class DecoderSlots:
         self.size = size
         self.context = decoder.context
         self.vocab_size = decoder.vocab_size
-        self.chunk = decoder.chunk if isinstance(decoder, ChunkDecoder) else 1  # the most tokens of one `decode`
+        self.chunk = decoder.chunk if isinstance(decoder, ChunkDecoder) else 1
         self._cache: Any = None
 
     def feed(self, windows: Sequence[Sequence[int]], fresh: Sequence[int]) -> Logits:
@@ -160,37 +149,30 @@ class TokenSequence:
         self.seen_V[self.ids] = True
         self.start = -1  # of the window that its slot holds
 
-    def add(self, token: int) -> None:
-        """Take the next token."""
-        self.ids.append(token)
-        self.seen_V[token] = True
 
-    @property
-    def allowed_V(self) -> Mask | None:
-        """Which tokens may come next; None: all."""
-        return self.first_allowed_V if len(self.ids) == self.prompt_length else None
+Held = TypeVar("Held", bound=TokenSequence)
 
 
-class Batch:
+class Batch(Generic[Held]):
     """The sequences that are decoded together; tokens in `banned_ids` never come. One thread at a time."""
 
     def __init__(self, slots: Slots, banned_ids: Sequence[int] = ()) -> None:
         self.slots = slots
-        self.running: list[TokenSequence] = []
+        self.running: list[Held] = []
         self.decoder_seconds = 0.0  # spent in the slots so far; the rest is choosing tokens and bookkeeping
         self._chunks = slots if isinstance(slots, DecoderSlots) and slots.chunk > 1 else None
         self._banned = bool(banned_ids)
         self._allowed_V = np.ones(slots.vocab_size, dtype=bool)
         self._allowed_V[list(banned_ids)] = False
 
-    def join(self, sequence: TokenSequence) -> None:
+    def join(self, sequence: Held) -> None:
         """Let a sequence in: the next turn reads it."""
         if len(self.running) == self.slots.size:
             raise ValueError(f"all {self.slots.size} slots are taken")
         sequence.start = -1
         self.running.append(sequence)
 
-    def leave(self, sequence: TokenSequence) -> None:
+    def leave(self, sequence: Held) -> None:
         """Let a sequence go; the last one takes its slot."""
         slot = self.running.index(sequence)
         self.slots.move(len(self.running) - 1, slot)
@@ -238,8 +220,8 @@ class Batch:
 
     def _add(self, ids_NB: Ints) -> None:
         for sequence, ids_N in zip(self.running, ids_NB.T.tolist(), strict=True):
-            for token in ids_N:
-                sequence.add(token)
+            sequence.ids += ids_N
+            sequence.seen_V[ids_N] = True
 
     def _draw(self, logits_BV: Logits) -> Ints:
         """Return the next token of every sequence; those that are drawn alike are drawn together."""
@@ -252,8 +234,9 @@ class Batch:
             sequences = [self.running[slot] for slot in slots]
             drawn_from_BV = logits_BV if len(alike) == 1 else logits_BV[slots]
             uniform_B = np.array([sequence.rng.random() for sequence in sequences])
-            penalty = sampling.repetition_penalty != 1
-            seen_BV = np.stack([sequence.seen_V for sequence in sequences]) if penalty else None
+            seen_BV = None
+            if sampling.repetition_penalty != 1:
+                seen_BV = np.stack([sequence.seen_V for sequence in sequences])
             allowed_V = self._allowed_V if self._banned else None
             ids_B[slots] = choose(drawn_from_BV, sampling, uniform_B, allowed_V, seen_BV)
         return ids_B
@@ -262,29 +245,10 @@ class Batch:
         """Return the logits with those of tokens that may not come next at -inf."""
         allowed_BV = logits_BV
         for slot, sequence in enumerate(self.running):
-            if sequence.allowed_V is not None:
+            if sequence.first_allowed_V is not None and len(sequence.ids) == sequence.prompt_length:
                 allowed_BV = logits_BV.copy() if allowed_BV is logits_BV else allowed_BV
-                allowed_BV[slot, ~sequence.allowed_V] = -np.inf
+                allowed_BV[slot, ~sequence.first_allowed_V] = -np.inf
         return allowed_BV
-
-
-def together(
-    decoder: Decoder,
-    prompts: Sequence[Sequence[int]],
-    sampling: Sampling,
-    rngs: Sequence[np.random.Generator],
-    banned_ids: Sequence[int] = (),
-    first_allowed_BV: Mask | None = None,
-) -> Batch:
-    """Return the batch of prompts that arrive together, each with its random numbers (see `sample_rng`).
-
-    The first token of each is one that `first_allowed_BV` marks. `ValueError` for a prompt without a token.
-    """
-    batch = Batch(DecoderSlots(decoder, len(prompts)), banned_ids)
-    for number, (prompt, rng) in enumerate(zip(prompts, rngs, strict=True)):
-        first_allowed_V = None if first_allowed_BV is None else first_allowed_BV[number]
-        batch.join(TokenSequence(prompt, decoder.vocab_size, sampling, rng, first_allowed_V))
-    return batch
 
 
 def generate(
@@ -296,5 +260,13 @@ def generate(
     banned_ids: Sequence[int] = (),
     first_allowed_BV: Mask | None = None,
 ) -> Iterator[Ints]:
-    """Yield the next token of every prompt, of shape (B,), `max_new_tokens` times: see `together`."""
-    return together(decoder, prompts, sampling, rngs, banned_ids, first_allowed_BV).steps(max_new_tokens)
+    """Yield the next token of every prompt, of shape (B,), `max_new_tokens` times.
+
+    Each prompt has its random numbers (see `sample_rng`); its first token is one that `first_allowed_BV` marks.
+    `ValueError` for a prompt without a token.
+    """
+    batch = Batch[TokenSequence](DecoderSlots(decoder, len(prompts)), banned_ids)
+    for number, (prompt, rng) in enumerate(zip(prompts, rngs, strict=True)):
+        first_allowed_V = None if first_allowed_BV is None else first_allowed_BV[number]
+        batch.join(TokenSequence(prompt, decoder.vocab_size, sampling, rng, first_allowed_V))
+    return batch.steps(max_new_tokens)

@@ -1,8 +1,4 @@
-"""Text in, text out: a tokenizer and a decoder continue prompts, all at once or as a stream of deltas.
-
-What a prompt becomes is told in `prompts`. The unknown token is never generated. A text ends before the first stop
-string to be completed.
-"""
+"""Text in, text out: a tokenizer and a decoder continue prompts (see `prompts`), as whole texts or as deltas."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -40,13 +36,13 @@ def stream(
     `samples` numbers the prompts (default: 0). The last delta of a text has a `finish_reason`. A text that has ended
     keeps its slot until all have, so that the others are not read again.
     """
-    batch = Batch(DecoderSlots(decoder, len(prompts)), banned_ids(tokenizer))
+    batch = Batch[TextSequence](DecoderSlots(decoder, len(prompts)), banned_ids(tokenizer))
     sequences = [
         TextSequence(tokenizer, prompt, settings, sample)
         for prompt, sample in zip(prompts, samples or [0] * len(prompts), strict=True)
     ]
     for sequence in sequences:
-        batch.join(sequence.tokens)
+        batch.join(sequence)
     for ids_B in batch.steps(settings.max_new_tokens):
         for number, (sequence, token) in enumerate(zip(sequences, ids_B.tolist(), strict=True)):
             if sequence.finish_reason is None:
@@ -67,20 +63,11 @@ def complete(
     pairs = [(prompt, sample) for prompt in prompts for sample in range(num_samples)]
     rows = max(1, min(MAX_ROWS, MAX_LOGITS // (decoder.context * decoder.vocab_size)))
     for first in range(0, len(pairs), rows):
-        yield from _finished(decoder, tokenizer, pairs[first : first + rows], settings)
-
-
-def _finished(
-    decoder: Decoder, tokenizer: Tokenizer, pairs: Sequence[tuple[str, int]], settings: Settings
-) -> Iterator[Generation]:
-    prompts, samples = zip(*pairs, strict=True)
-    texts = [""] * len(pairs)
-    tokens = [0] * len(pairs)
-    ends: dict[int, FinishReason] = {}
-    for number, delta in stream(decoder, tokenizer, prompts, settings, samples):
-        texts[number] += delta.text
-        tokens[number] += delta.tokens
-        if delta.finish_reason:
-            ends[number] = delta.finish_reason
-    for number, (prompt, sample) in enumerate(pairs):
-        yield Generation(prompt, sample, texts[number], tokens[number], ends[number])
+        batch = pairs[first : first + rows]
+        whole = [Delta("", 0)] * len(batch)
+        texts, samples = zip(*batch, strict=True)
+        for number, delta in stream(decoder, tokenizer, texts, settings, samples):
+            whole[number] += delta
+        for (prompt, sample), text in zip(batch, whole, strict=True):
+            assert text.finish_reason
+            yield Generation(prompt, sample, text.text, text.tokens, text.finish_reason)

@@ -18,20 +18,7 @@ import numpy as np
 from gptmodel.arrays import Mask
 from gptmodel.data.tokenizer import Tokenizer
 
-EQUIVALENTS = str.maketrans(
-    {
-        "’": "'",
-        "‘": "'",
-        "ʼ": "'",
-        "\u00a0": " ",
-        "\u202f": " ",
-        "\u2009": " ",
-        "\t": " ",
-        "…": "...",
-        "–": "—",
-        "\r": "",
-    }
-)
+EQUIVALENTS = str.maketrans("’‘ʼ\u00a0\u202f\u2009\t–", "'''    —", "\r") | {ord("…"): "..."}
 
 
 class Start(NamedTuple):
@@ -46,7 +33,10 @@ def start(tokenizer: Tokenizer, prompt: str) -> Start:
     seen = known_text(tokenizer, prompt)
     owes_space = tokenizer.level != "char" and len(seen) > 1 and seen.endswith(" ")
     ids = tokenizer.encode(seen[:-1] if owes_space else seen).tolist()
-    return Start(ids or _empty_prompt(tokenizer), owes_space)
+    if not ids and not tokenizer.unknown_characters("\n"):
+        ids = tokenizer.encode("\n").tolist()
+    known = (token for token in range(tokenizer.vocab_size) if token != tokenizer.unknown_id)
+    return Start(ids or [next(known)], owes_space)
 
 
 def begins_with_space(tokenizer: Tokenizer) -> Mask:
@@ -78,9 +68,3 @@ def notes(tokenizer: Tokenizer, prompts: Sequence[str], context: int) -> Iterato
     longest = max(len(tokenizer.encode(known_text(tokenizer, prompt))) for prompt in prompts)
     if longest > context > 1:
         yield f"the longest prompt has {longest:,} tokens: the model sees the last {context:,} at most"
-
-
-def _empty_prompt(tokenizer: Tokenizer) -> list[int]:
-    if not tokenizer.unknown_characters("\n"):
-        return [int(token) for token in tokenizer.encode("\n")]
-    return [next(token for token in range(tokenizer.vocab_size) if token != tokenizer.unknown_id)]

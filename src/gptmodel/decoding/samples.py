@@ -1,6 +1,7 @@
 """Text that a model writes for people to look at."""
 
 from collections.abc import Iterable, Sequence
+from itertools import chain
 
 from gptmodel.data.tokenizer import Tokenizer
 from gptmodel.decoding import generation
@@ -30,7 +31,5 @@ def write_all(
     seed: int,
 ) -> Samples:
     """Return a sample of each prompt, drawn in each of the ways of `samplings`."""
-    samples: list[Sample] = []
-    for sampling in samplings:
-        samples += write(decoder, tokenizer, prompts, sampling, max_new_tokens, seed)
-    return Samples(samples=samples)
+    written = (write(decoder, tokenizer, prompts, sampling, max_new_tokens, seed) for sampling in samplings)
+    return Samples(samples=list(chain.from_iterable(written)))

@@ -1,6 +1,5 @@
 """Which token comes next: logits and one uniform number per sequence give an id. Numpy only.
 
-Left out on purpose: beam search.
 Sources: top-p is Holtzman et al. 2020 (arXiv:1904.09751), top-k Fan et al. 2018 (arXiv:1805.04833), the repetition
 penalty Keskar et al. 2019 (arXiv:1909.05858, section 4.1).
 
@@ -8,6 +7,7 @@ Shape suffixes: B sequences, V vocabulary.
 """
 
 import math
+import secrets
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,7 @@ import numpy.typing as npt
 from gptmodel.arrays import Floats, Ints, Logits, Mask
 from gptmodel.errors import UserError
 
+RANDOM_SEEDS = 1 << 32  # few digits, to be typed again
 COLDEST = 1e-200  # temperatures below would overflow; at it all but the likeliest weigh 0 already
 
 
@@ -55,6 +56,11 @@ class Sampling:
             raise InvalidSetting("top_p", f"must be above 0 and at most 1 (all tokens), not {self.top_p}")
         if not 0 < self.repetition_penalty < math.inf:
             raise InvalidSetting("repetition_penalty", f"must be above 0 (1: none), not {self.repetition_penalty}")
+
+
+def given_or_random(seed: int | None) -> int:
+    """Return the seed; a random one for None."""
+    return secrets.randbelow(RANDOM_SEEDS) if seed is None else seed
 
 
 def sample_rng(seed: int, sample: int) -> np.random.Generator:

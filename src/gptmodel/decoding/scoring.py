@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from gptmodel.arrays import Floats, Ids, Ints, Logits
+from gptmodel.arrays import Floats, Ids, Logits
 from gptmodel.data import windows
 from gptmodel.data.tokenizer import Tokenizer
 from gptmodel.data.windows import first_token_nats
@@ -22,23 +22,17 @@ LOGITS_PER_BATCH = 1 << 22  # 16 MiB of fp32
 def window_nats(decoder: Decoder, ids: Ids, window: int) -> Iterator[Logits]:
     """Yield the nats of every token of `ids` but the first, in windows of `window` tokens: (B, T), batch by batch."""
     for batch in windows.batches(windows.plan(len(ids), window), LOGITS_PER_BATCH // decoder.vocab_size):
-        yield _nats(decoder, windows.read(ids, batch).astype(np.int64))
+        ids_BS = windows.read(ids, batch).astype(np.int64)
+        logits_BTV = np.stack(decoder.logits(ids_BS[:, :-1].tolist()))
+        top_BT1 = logits_BTV.max(axis=-1, keepdims=True)
+        log_mass_BT = np.log(np.exp(logits_BTV - top_BT1).sum(axis=-1)) + top_BT1[..., 0]
+        yield log_mass_BT - np.take_along_axis(logits_BTV, ids_BS[:, 1:, None], axis=-1)[..., 0]
 
 
 def token_nats(decoder: Decoder, ids: Ids, window: int) -> Floats:
     """Return the nats of each token of `ids` (at least one), shape (tokens,): see `window_nats`."""
     first = np.array([first_token_nats(decoder.vocab_size)])
     return np.concatenate([first, *(nats_BT.ravel() for nats_BT in window_nats(decoder, ids, window))])
-
-
-def _nats(decoder: Decoder, ids_BS: Ints) -> Logits:
-    """Return the nats of every token but the first in each row."""
-    logits_BTV = np.stack(decoder.logits(ids_BS[:, :-1].tolist()))
-    top_BT1 = logits_BTV.max(axis=-1, keepdims=True)
-    log_mass_BT = np.log(np.exp(logits_BTV - top_BT1).sum(axis=-1)) + top_BT1[..., 0]
-    taken_BT = np.take_along_axis(logits_BTV, ids_BS[:, 1:, None], axis=-1)[..., 0]
-    nats_BT: Logits = log_mass_BT - taken_BT
-    return nats_BT
 
 
 def spans(tokenizer: Tokenizer, ids: Ids, text: str) -> list[tuple[int, int]]:

@@ -113,7 +113,7 @@ class StopFilter:
         return text
 
 
-class TextSequence:
+class TextSequence(TokenSequence):
     """A prompt, its settings and sample number, and the text that grows from it.
 
     With `top`, each token's log-probability is kept, beside those of the `top` likeliest ones.
@@ -133,18 +133,13 @@ class TextSequence:
         self._owes_space = start.owes_space
         first_allowed_V = prompts.begins_with_space(tokenizer) if start.owes_space else None
         rng = sample_rng(settings.seed, sample)
-        self.tokens = TokenSequence(start.ids, tokenizer.vocab_size, settings.sampling, rng, first_allowed_V)
+        super().__init__(start.ids, tokenizer.vocab_size, settings.sampling, rng, first_allowed_V)
         self._stream = tokenizer.stream()
         self._filter = StopFilter(settings.stop)
         self._choices: deque[Choice] = deque()  # whose characters are not shown yet
         self._spelled = 0  # characters that the tokens so far spell
         self._shown = 0  # characters that are certain
         self._made = 0
-
-    @property
-    def prompt_tokens(self) -> int:
-        """Tokens of the prompt."""
-        return self.tokens.prompt_length
 
     def push(self, token: int, logits_V: Logits | None = None) -> Delta:
         """Take the next token (for `top`, with what it was drawn from); the last delta has a `finish_reason`."""

@@ -1,9 +1,8 @@
 """The folder a user ships: ONNX graphs, tokenizer.json and bundle.json, complete by itself.
 
-The graphs compute the same model in several ways (see `graphs`); loading takes the best for the device. bundle.json
-(`results.bundle.BundleInfo`) says what the model is and holds the size and SHA-256 of the other files. On load the
-sizes of all and the hashes of those in use are checked, so that a truncated copy or a mixed-up folder is one line, not
-a wrong text.
+The graphs compute the same model in several ways (see `graphs`). bundle.json (`results.bundle.BundleInfo`) says what
+the model is and holds the size and SHA-256 of the other files. On load the sizes of all and the hashes of those in use
+are checked, so that a truncated copy or a mixed-up folder is one line, not a wrong text.
 """
 
 import json
@@ -107,7 +106,6 @@ def list_files(folder: Path) -> dict[str, FileEntry]:
 
 
 def _parse(path: Path) -> BundleInfo:
-    """Return bundle.json as it stands there."""
     file = path / INFO
     if not path.is_dir():
         raise UserError(f"{path} is not a folder: name that of a bundle (models/NAME/bundle), or run `dvc pull`")

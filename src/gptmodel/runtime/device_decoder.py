@@ -33,40 +33,29 @@ class _Loop:
     binding: Any
 
 
-class DeviceDecoder:
-    """A `decoding.engine.ChunkDecoder`: a `FastDecoder` and the sampler's graph beside it."""
+class DeviceDecoder(FastDecoder):
+    """A `decoding.engine.ChunkDecoder`: a `FastDecoder` with the sampler's graph beside it."""
 
     chunk = CHUNK
 
     def __init__(
         self, model: Path | bytes, sampler: Path | bytes, device: ChosenDevice = "cpu", threads: int = 1
     ) -> None:
-        self._fast = FastDecoder(model, device, threads)
+        super().__init__(model, device, threads)
         capture = {"enable_cuda_graph": "1"} if device == "cuda" else {}
         self._sampler = session.open_session(sampler, device, threads, **capture)
         self._loop: _Loop | None = None
-        self.context = self._fast.context
-        self.vocab_size = self._fast.vocab_size
-        self.prefill = self._fast.prefill
-        self.step = self._fast.step
-        self.logits = self._fast.logits
 
     def decode(
         self, ids_B: Ints, cache: Cache, uniform_NB: Floats, sampling: Sampling, allowed_V: Mask, seen_BV: Mask
     ) -> tuple[Ints, Cache]:
-        """Feed the last tokens; return the next N of every row, (N, B), and the cache with all of them but the last.
-
-        N is at most `chunk`; the prompt must have been read. `ValueError` as `FastDecoder.step`.
-        """
-        buffers = self._fast.owned(cache)
+        """See `ChunkDecoder`; N is at most `chunk`, the prompt has been read. `ValueError` as `FastDecoder.step`."""
+        buffers = self._owned(cache)
         count = len(uniform_NB)
         state: dict[str, Any] = {
             "uniform": np.pad(uniform_NB, ((0, CHUNK - count), (0, 0))),
             "step": 0,
-            "temperature": sampling.temperature,
-            "top_k": sampling.top_k,
-            "top_p": sampling.top_p,
-            "repetition_penalty": sampling.repetition_penalty,
+            **vars(sampling),
             "allowed": allowed_V,
             "seen": seen_BV,
         }
@@ -76,19 +65,19 @@ class DeviceDecoder:
             self._run(loop, ids_B, cache, state, 1)  # a rehearsal: the run below writes over all that it leaves
         self._run(loop, ids_B, cache, state, count)
         ids_NB: Ints = loop.inputs["tokens"].read()[:count]
-        return ids_NB, self._fast.give(cache.length_B + count)
+        return ids_NB, self._give(cache.length_B + count)
 
     def _run(self, loop: _Loop, ids_B: Ints, cache: Cache, state: dict[str, Any], count: int) -> None:
         """Write the state and let model and sampler take `count` steps."""
-        self._fast.session.place(loop.buffers, ids_B, cache.length_B)
+        self.session.place(loop.buffers, ids_B, cache.length_B)
         for name, value in state.items():
             loop.inputs[name].write(value)
         for _ in range(count):
-            self._fast.session.step(loop.buffers)
+            self.session.step(loop.buffers)
             self._sampler.run_with_iobinding(loop.binding)
 
     def _bind(self, buffers: Buffers) -> _Loop:
-        fast = self._fast.session
+        fast = self.session
         values = {
             "uniform": np.zeros((CHUNK, buffers.size)),
             "step": np.zeros(1, np.int64),

@@ -37,33 +37,31 @@ class FastDecoder:
 
     def prefill(self, rows: Sequence[Sequence[int]]) -> tuple[Logits, Cache]:
         """Return the logits after each row, (B, V), and its cache; an earlier cache must not be used again."""
-        buffers = self._of_size(len(rows))
-        logits_BV = self.session.read(rows, buffers.past)
-        return logits_BV, self.give(np.array([len(row) for row in rows], dtype=np.int64))
+        logits_BV = self.session.read(rows, self._of_size(len(rows)).past)
+        return logits_BV, self._give(np.array([len(row) for row in rows], dtype=np.int64))
 
     def step(self, ids_B: Ints, cache: Cache) -> tuple[Logits, Cache]:
         """Return the logits after one more token per row, (B, V), and the new cache.
 
         `ValueError` for a cache that was used up, or whose buffers have gone to a later one.
         """
-        buffers = self.owned(cache)
+        buffers = self._owned(cache)
         self.session.place(buffers, ids_B, cache.length_B)
         self.session.step(buffers)
         logits_BV: Logits = buffers.logits.read()
-        return logits_BV, self.give(cache.length_B + 1)
+        return logits_BV, self._give(cache.length_B + 1)
 
     def logits(self, rows: Sequence[Sequence[int]]) -> list[Logits]:
         """Return the logits after every token of each row, (T, V) per row; takes the buffers as `prefill`."""
         logits_NV = self.session.read(rows, self._of_size(len(rows)).past, everywhere=True)
         return np.split(logits_NV, np.cumsum([len(row) for row in rows])[:-1])
 
-    def owned(self, cache: Cache) -> Buffers:
-        """Return the buffers of a cache; `ValueError` as `step`."""
+    def _owned(self, cache: Cache) -> Buffers:
         if cache is not self._owner:
             raise ValueError("this cache was given up: a later one has its buffers")
         return cache.buffers
 
-    def give(self, length_B: Ints) -> Cache:
+    def _give(self, length_B: Ints) -> Cache:
         """Return the cache that owns the buffers from now on."""
         assert self._buffers is not None
         self._owner = Cache(length_B, self._buffers)

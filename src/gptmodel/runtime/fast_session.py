@@ -117,7 +117,7 @@ class FastSession:
         for ids_T, row in zip(ids_BT, rows, strict=True):
             ids_T[: len(row)] = row
         chunk = CHUNK if len(rows) == 1 and self.device == "cpu" else length
-        logits = []
+        logits: list[Logits] = []
         for first in range(0, length, chunk):
             end = min(first + chunk, length)
             last_B = np.minimum(length_B, end) - 1
@@ -131,7 +131,13 @@ class FastSession:
             }
             if self.learned_positions:
                 inputs["position_ids"] = np.tile(np.arange(first, end), (len(rows), 1))
-            logits.append(self._run(inputs, past))
+            binding = self._session.io_binding()
+            for name, value in inputs.items():
+                binding.bind_cpu_input(name, value)
+            binding.bind_output("logits", "cpu")
+            _bind_past(binding, past)
+            self._session.run_with_iobinding(binding, self._prompt_options)
+            logits.append(binding.get_outputs()[0].numpy())
         return np.concatenate(logits) if everywhere else logits[-1]
 
     def place(self, buffers: Buffers, ids_B: Ints, place_B: Ints) -> None:
@@ -144,17 +150,6 @@ class FastSession:
     def step(self, buffers: Buffers) -> None:
         """Feed the tokens that were placed; the logits are then in the buffers."""
         self._session.run_with_iobinding(buffers.binding)
-
-    def _run(self, inputs: dict[str, npt.NDArray[Any]], past: dict[str, Buffer]) -> Logits:
-        """Run the graph on tokens of prompts; return the logits that `rows` asks for."""
-        binding = self._session.io_binding()
-        for name, value in inputs.items():
-            binding.bind_cpu_input(name, value)
-        binding.bind_output("logits", "cpu")
-        _bind_past(binding, past)
-        self._session.run_with_iobinding(binding, self._prompt_options)
-        logits: Logits = binding.get_outputs()[0].numpy()
-        return logits
 
 
 def untouched(shape: tuple[int, ...], dtype: npt.DTypeLike) -> npt.NDArray[Any]:

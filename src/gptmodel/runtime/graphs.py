@@ -6,7 +6,7 @@ int8      int8.onnx   the same with weights, keys and values in 8 bits
 fp16      fp16.onnx   the same in half precision; tokens are chosen on the device (sampler.onnx)
 """
 
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -21,7 +21,6 @@ from gptmodel.runtime.session import ChosenDevice, Device, pick
 SAMPLER = "sampler.onnx"
 
 Precision = Literal["fp32", "int8", "fp16"]
-Opener = Callable[["GraphSpec", Path, int, ChosenDevice, int], Decoder]  # the folder, context, device, threads
 
 
 @dataclass(frozen=True)
@@ -33,7 +32,6 @@ class GraphSpec:
     devices: tuple[ChosenDevice, ...]  # where it runs best, or at all
     precision: Precision
     gate: Literal["parity", "cost"]  # how export judges it: by its logits, or by what it costs a text
-    opener: Opener
     companions: tuple[str, ...] = ()  # files that it needs beside its own
     every_network: bool = False  # or only a GPT
 
@@ -44,26 +42,18 @@ class GraphSpec:
 
     def open(self, folder: Path, context: int, device: ChosenDevice, threads: int) -> Decoder:
         """Return its decoder; `UserError` as `session.open_session`."""
-        return self.opener(self, folder, context, device, threads)
-
-
-def _portable(spec: GraphSpec, folder: Path, context: int, device: ChosenDevice, threads: int) -> Decoder:
-    return OnnxDecoder(folder / spec.file, context, device, threads)
-
-
-def _fast(spec: GraphSpec, folder: Path, context: int, device: ChosenDevice, threads: int) -> Decoder:
-    return FastDecoder(folder / spec.file, device, threads)
-
-
-def _on_device(spec: GraphSpec, folder: Path, context: int, device: ChosenDevice, threads: int) -> Decoder:
-    return DeviceDecoder(folder / spec.file, folder / SAMPLER, device, threads)
+        if self.every_network:
+            return OnnxDecoder(folder / self.file, context, device, threads)
+        if self.companions:
+            return DeviceDecoder(folder / self.file, folder / SAMPLER, device, threads)
+        return FastDecoder(folder / self.file, device, threads)
 
 
 _SLOWEST_FIRST = (
-    GraphSpec("portable", "model.onnx", ("cpu", "cuda"), "fp32", "parity", _portable, every_network=True),
-    GraphSpec("fp32", "fp32.onnx", ("cpu",), "fp32", "parity", _fast),
-    GraphSpec("int8", "int8.onnx", ("cpu",), "int8", "cost", _fast),
-    GraphSpec("fp16", "fp16.onnx", ("cuda",), "fp16", "cost", _on_device, (SAMPLER,)),
+    GraphSpec("portable", "model.onnx", ("cpu", "cuda"), "fp32", "parity", every_network=True),
+    GraphSpec("fp32", "fp32.onnx", ("cpu",), "fp32", "parity"),
+    GraphSpec("int8", "int8.onnx", ("cpu",), "int8", "cost"),
+    GraphSpec("fp16", "fp16.onnx", ("cuda",), "fp16", "cost", (SAMPLER,)),
 )
 GRAPHS = {spec.name: spec for spec in _SLOWEST_FIRST}
 

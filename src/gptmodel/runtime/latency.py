@@ -24,8 +24,8 @@ import numpy as np
 
 from gptmodel import params
 from gptmodel.arrays import Ints
-from gptmodel.decoding import defaults, engine
-from gptmodel.decoding.engine import Decoder
+from gptmodel.decoding import defaults
+from gptmodel.decoding.engine import Batch, Decoder, DecoderSlots, TokenSequence
 from gptmodel.decoding.sampling import Sampling, sample_rng
 from gptmodel.errors import one_line_errors
 from gptmodel.machine import processor
@@ -46,10 +46,8 @@ def measure(folder: Path, settings: params.Benchmark) -> Benchmark:
     best, device = graphs.choose("auto", info.graphs)
     others = [name for name in info.graphs if name != best.name and device in graphs.GRAPHS[name].devices]
     figures = {name: _measure_apart(folder, settings, name) for name in (best.name, *others)}
-    speeds = {
-        name: GraphSpeed.model_validate(measured.model_dump(include=set(GraphSpeed.model_fields)))
-        for name, measured in figures.items()
-    }
+    own = set(GraphSpeed.model_fields)
+    speeds = {name: GraphSpeed.model_validate(found.model_dump(include=own)) for name, found in figures.items()}
     return figures[best.name].model_copy(update={"graphs": speeds})
 
 
@@ -70,10 +68,9 @@ def measure_here(folder: Path, settings: params.Benchmark, graph: str) -> Benchm
     run = _Run(loaded.decoder)
     prompt = np.random.default_rng(0).integers(0, loaded.decoder.vocab_size, settings.prompt_tokens).tolist()
     first_seconds = first_token_seconds(run, prompt, settings.repeats)
+    count = settings.new_tokens
     rates = {
-        f"batch_{size}": tokens_per_second(
-            run, [prompt] * size, settings.new_tokens, settings.repeats, warm_up=settings.new_tokens
-        )
+        f"batch_{size}": tokens_per_second(run, [prompt] * size, count, settings.repeats, warm_up=count)
         for size in settings.batch_sizes
     }
     return Benchmark(
@@ -99,8 +96,9 @@ class _Run:
         self.host_shares: dict[int, list[float]] = defaultdict(list)
 
     def __call__(self, prompts: Prompts, new_tokens: int, tick: Callable[[], None]) -> list[Ints]:
-        rngs = [sample_rng(0, number) for number in range(len(prompts))]
-        batch = engine.together(self._decoder, prompts, SAMPLING, rngs)
+        batch = Batch[TokenSequence](DecoderSlots(self._decoder, len(prompts)))
+        for number, prompt in enumerate(prompts):
+            batch.join(TokenSequence(prompt, self._decoder.vocab_size, SAMPLING, sample_rng(0, number)))
         steps = batch.steps(new_tokens)
         columns = [next(steps)]
         tick()
@@ -110,8 +108,8 @@ class _Run:
             tick()
             columns.append(ids_B)
         if new_tokens > 1:
-            seconds = time.perf_counter() - first
-            self.host_shares[len(prompts)].append(1 - (batch.decoder_seconds - prompt_seconds) / seconds)
+            in_decoder = (batch.decoder_seconds - prompt_seconds) / (time.perf_counter() - first)
+            self.host_shares[len(prompts)].append(1 - in_decoder)
         return list(np.stack(columns, axis=1))
 
 

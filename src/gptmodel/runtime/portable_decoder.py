@@ -59,11 +59,9 @@ class OnnxDecoder:
         return [logits_TV[pad:] for logits_TV, pad in zip(logits_BTV, pad_B.tolist(), strict=True)]
 
     def _empty_cache(self, pad_B: Ints) -> Cache:
-        past = {}
-        for name, (heads, size) in self._past_shapes.items():
-            nothing = np.zeros((len(pad_B), heads, 0, size), dtype=np.float32)
-            past[name] = self._ort.OrtValue.ortvalue_from_numpy(nothing)
-        return Cache(pad_B, past)
+        shapes = {name: (len(pad_B), heads, 0, size) for name, (heads, size) in self._past_shapes.items()}
+        value = self._ort.OrtValue.ortvalue_from_numpy
+        return Cache(pad_B, {name: value(np.zeros(shape, np.float32)) for name, shape in shapes.items()})
 
     def _run(self, ids_BT: Ints, cache: Cache) -> tuple[Logits, Cache]:
         """Return logits (B, T, V) and the cache that includes these tokens."""

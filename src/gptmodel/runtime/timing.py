@@ -2,8 +2,6 @@
 
 What is timed is a `Decode`: it takes prompts, the number of new tokens and a function to call once per step, and
 returns the new ids of every row. Standard library only: a peer's environment has nothing else of ours.
-
-Left out on purpose: what is decoded, on which device, and by how many threads.
 """
 
 import statistics
@@ -20,10 +18,7 @@ Run = tuple[float, float]  # seconds to the first new token, and from there to t
 def tokens_per_second(
     decode: Decode, prompts: Prompts, new_tokens: int, repeats: int, warm_up: int, seconds: float | None = None
 ) -> float:
-    """Return the median rate of all rows together, from the first new token to the last, after `warm_up` tokens.
-
-    See `repeated` for `seconds`.
-    """
+    """Return the median rate of all rows, from the first new token to the last, after `warm_up`; see `repeated`."""
     timed(decode, prompts, warm_up)
     runs = repeated(lambda: timed(decode, prompts, new_tokens), repeats, seconds)
     return statistics.median(len(prompts) * (new_tokens - 1) / rest for _, rest in runs)

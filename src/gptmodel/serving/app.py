@@ -8,7 +8,7 @@ Source: https://fastapi.tiangolo.com, https://html.spec.whatwg.org/multipage/ser
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
 from importlib import resources
@@ -21,16 +21,22 @@ from fastapi.sse import EventSourceResponse, format_sse_event
 from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gptmodel.serving import completions, wire
 from gptmodel.serving.completions import Refused, short
-from gptmodel.serving.outcomes import COMPLETIONS, GONE, CountOutcomes, set_outcome
 from gptmodel.serving.service import Completion, Service
 
+COMPLETIONS = "/v1/completions"
+GONE = 499  # nginx's status for a client that went away before the answer
 ASSETS = {"": "text/html", ".css": "text/css", ".js": "text/javascript"}
 POLICY = "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src data:"
 SCHEMAS = "#/components/schemas/"
+REQUEST = {"$ref": f"{SCHEMAS}CompletionRequest"}
+TEXTS: dict[str, Any] = {
+    "description": "The texts; in a stream, each event but the last, [DONE], is such an object",
+    "content": {"text/event-stream": {"schema": {"type": "string"}}},
+}
 ERRORS: dict[int | str, dict[str, Any]] = {
     "4XX": {"model": wire.ErrorResponse, "description": "The request is wrong, or has to wait"},
     "5XX": {"model": wire.ErrorResponse, "description": "The server failed, or is shutting down"},
@@ -67,19 +73,8 @@ async def _request(http: Request, service: Served) -> wire.CompletionRequest:
     COMPLETIONS,
     response_model=wire.CompletionResponse,
     response_model_exclude_unset=True,
-    responses={
-        200: {
-            "description": "The texts; in a stream, each event but the last, [DONE], is such an object",
-            "content": {"text/event-stream": {"schema": {"type": "string"}}},
-        },
-        **ERRORS,
-    },
-    openapi_extra={
-        "requestBody": {
-            "required": True,
-            "content": {"application/json": {"schema": {"$ref": f"{SCHEMAS}CompletionRequest"}}},
-        }
-    },
+    responses={200: TEXTS, **ERRORS},
+    openapi_extra={"requestBody": {"required": True, "content": {"application/json": {"schema": REQUEST}}}},
 )
 async def complete(
     http: Request, service: Served, request: Annotated[wire.CompletionRequest, Depends(_request)]
@@ -121,9 +116,8 @@ async def live() -> wire.Live:
 async def ready(service: Served, response: Response) -> wire.Ready:
     """Say whether the server takes requests."""
     response.status_code = 503 if service.draining else 200
-    scheduler = service.scheduler
     status: Literal["ok", "draining"] = "draining" if service.draining else "ok"
-    return wire.Ready(status=status, running=scheduler.running, waiting=scheduler.waiting)
+    return wire.Ready(status=status, running=service.scheduler.running, waiting=service.scheduler.waiting)
 
 
 @router.get("/metrics", response_class=PlainTextResponse)
@@ -156,6 +150,48 @@ class EventStream(EventSourceResponse):
             yield format_sse_event(data_str=_broken().response.model_dump_json())
         else:
             yield format_sse_event(data_str="[DONE]")
+
+
+def set_outcome(scope: Scope, status: int) -> None:
+    """Say how a request ends, where its HTTP status, which is sent before a stream, does not."""
+    scope["state"]["outcome"] = status
+
+
+class CountOutcomes:
+    """ASGI middleware. A status counts once the answer is complete; until then the client may go away."""
+
+    def __init__(self, app: ASGIApp, service: Service) -> None:
+        self._app = app
+        self._service = service
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve a request and count it, if it is one for a completion."""
+        if scope["type"] != "http" or (scope["method"], scope["path"]) != ("POST", COMPLETIONS):
+            await self._app(scope, receive, send)
+            return
+        scope.setdefault("state", {})
+        set_outcome(scope, GONE)
+        status = GONE
+
+        async def watched(message: Message) -> None:
+            nonlocal status
+            await send(message)
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            elif not message.get("more_body", False):
+                set_outcome(scope, status)
+
+        try:
+            await self._app(scope, receive, watched)
+        except asyncio.CancelledError:  # by the end of the server only
+            set_outcome(scope, 503)
+            self._service.cut_off += 1
+            raise
+        except Exception:
+            set_outcome(scope, 500)
+            raise
+        finally:
+            self._service.metrics.requests.labels(scope["state"]["outcome"]).inc()
 
 
 async def _unless_gone(http: Request, completion: Completion) -> wire.CompletionResponse | None:
@@ -228,18 +264,18 @@ class Application(FastAPI):
 
 def build(service: Service) -> FastAPI:
     """Return the application."""
-    app = Application(title="gptmodel", version=version("gptmodel"), docs_url=None, redoc_url=None, lifespan=_decoding)
+    app = Application(
+        title="gptmodel",
+        version=version("gptmodel"),
+        docs_url=None,
+        redoc_url=None,
+        lifespan=_decoding,
+        exception_handlers={Refused: refused, HTTPException: no_route, Exception: bug},
+    )
     app.state.service = service
     app.include_router(router)
     for ending in ASSETS:
         path = f"/playground{ending}" if ending else "/"
         app.add_api_route(path, partial(asset, ending), include_in_schema=False)
-    handlers: list[tuple[type[Exception], Callable[..., Any]]] = [
-        (Refused, refused),
-        (HTTPException, no_route),
-        (Exception, bug),
-    ]
-    for kind, handler in handlers:
-        app.add_exception_handler(kind, handler)
     app.add_middleware(CountOutcomes, service=service)
     return app

@@ -1,29 +1,17 @@
-"""A request becomes the settings and sequences of the decoder; what the decoder found becomes parts of an answer."""
+"""A request becomes the settings of the decoder; what the decoder found becomes parts of an answer."""
 
-import secrets
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 from pydantic import ValidationError
 
 from gptmodel.data.tokenizer import Tokenizer
-from gptmodel.decoding.sampling import InvalidSetting, Sampling
-from gptmodel.decoding.sequence import Choice, Settings, TextSequence
+from gptmodel.decoding.sampling import InvalidSetting, Sampling, given_or_random
+from gptmodel.decoding.sequence import Choice, Settings
+from gptmodel.serving import wire
 from gptmodel.serving.limits import Limits
-from gptmodel.serving.wire import (
-    MAX_STOPS,
-    UNSUPPORTED,
-    CompletionRequest,
-    Defaults,
-    ErrorDetail,
-    ErrorResponse,
-    ErrorType,
-    Logprobs,
-    Usage,
-)
 
 MAX_STOP_CHARACTERS = 200
-RANDOM_SEEDS = 1 << 32  # 32 bits: short enough to retype
-KINDS: dict[int, ErrorType] = {404: "not_found_error", 429: "rate_limit_error"}
+KINDS: dict[int, wire.ErrorType] = {404: "not_found_error", 429: "rate_limit_error"}
 SHOWN_CHARACTERS = 80  # of what a client sent
 
 
@@ -37,21 +25,29 @@ class Refused(Exception):
         self.retry_seconds = retry_seconds
 
     @property
-    def response(self) -> ErrorResponse:
+    def response(self) -> wire.ErrorResponse:
         """The error as OpenAI words it."""
         kind = KINDS.get(self.status) or ("server_error" if self.status >= 500 else "invalid_request_error")
-        return ErrorResponse(error=ErrorDetail(message=str(self), type=kind, param=self.param))
+        return wire.ErrorResponse(error=wire.ErrorDetail(message=str(self), type=kind, param=self.param))
 
 
-def parse(body: bytes, model: str, limits: Limits) -> CompletionRequest:
+def parse(body: bytes, model: str, limits: Limits) -> wire.CompletionRequest:
     """Return a request after checking it against the limits; `Refused` says what is wrong with which field."""
     try:
-        request = CompletionRequest.model_validate_json(body)
+        request = wire.CompletionRequest.model_validate_json(body)
     except ValidationError as error:
         raise _refused(error) from None
     if request.model not in (None, model):
         raise Refused(404, f"model {short(request.model)} is not here: this server has {model}", "model")
-    _check_limits(request, limits)
+    texts = len(request.prompts) * request.samples
+    characters = sum(map(len, request.prompts))
+    if characters > limits.max_prompt_characters:
+        most = f"this server takes {limits.max_prompt_characters:,} at most"
+        raise Refused(400, f"the prompt has {characters:,} characters: {most}", "prompt")
+    if texts > limits.max_concurrent:
+        raise Refused(400, f"prompts times n are {texts} texts: {limits.max_concurrent} per request at most", "n")
+    if request.max_tokens is not None and request.max_tokens > limits.max_tokens:
+        raise Refused(400, f"max_tokens must be {limits.max_tokens} or below, not {request.max_tokens}", "max_tokens")
     if any(len(stop) > MAX_STOP_CHARACTERS for stop in request.stops):
         raise Refused(400, f"a stop string may have {MAX_STOP_CHARACTERS} characters at most", "stop")
     if request.echo and request.logprobs is not None:
@@ -61,31 +57,21 @@ def parse(body: bytes, model: str, limits: Limits) -> CompletionRequest:
     return request
 
 
-def settings(request: CompletionRequest, limits: Limits) -> Settings:
+def settings(request: wire.CompletionRequest, limits: Limits) -> Settings:
     """Return how the texts are continued; a seed is drawn where none is given. `Refused` for values out of range."""
-    given = request.model_dump(include=set(Defaults.model_fields), exclude_none=True)
-    values = Defaults.within(limits).model_copy(update=given)
-    seed = secrets.randbelow(RANDOM_SEEDS) if request.seed is None else request.seed
+    given = request.model_dump(include=set(wire.Defaults.model_fields), exclude_none=True)
+    values = wire.Defaults.within(limits).model_copy(update=given)
     try:
         sampling = Sampling(values.temperature, values.top_k, values.top_p, values.repetition_penalty)
-        return Settings(values.max_tokens, sampling, seed, request.stops)
+        return Settings(values.max_tokens, sampling, given_or_random(request.seed), request.stops)
     except InvalidSetting as error:
         field = "max_tokens" if error.field == "max_new_tokens" else error.field
         raise Refused(400, f"{field} {error.reason}", field) from None
 
 
-def sequences(request: CompletionRequest, settings: Settings, tokenizer: Tokenizer) -> list[TextSequence]:
-    """Return the texts to be decoded: all samples of the first prompt, then of the next."""
-    return [
-        TextSequence(tokenizer, prompt, settings, sample, request.logprobs)
-        for prompt in request.prompts
-        for sample in range(request.samples)
-    ]
-
-
-def logprobs(tokens: Iterable[Choice], tokenizer: Tokenizer) -> Logprobs:
+def logprobs(tokens: Iterable[Choice], tokenizer: Tokenizer) -> wire.Logprobs:
     """Return log-probabilities (nats) of the tokens and of the likeliest in their place."""
-    answer = Logprobs(tokens=[], token_logprobs=[], top_logprobs=[], text_offset=[])
+    answer = wire.Logprobs(tokens=[], token_logprobs=[], top_logprobs=[], text_offset=[])
     for token in tokens:
         likeliest: dict[str, float] = {}
         for other, nats in token.top.items():  # of tokens that are spelled alike, the likelier one counts
@@ -106,28 +92,9 @@ def spelling(tokenizer: Tokenizer, token: int) -> str:
         return "bytes:" + "".join(f"\\x{byte:02x}" for byte in spelled)
 
 
-def usage(request: CompletionRequest, sequences: Sequence[TextSequence], completion_tokens: int) -> Usage:
-    """Return how many tokens were read and written."""
-    prompt_tokens = sum(sequence.prompt_tokens for sequence in sequences[:: request.samples])
-    total_tokens = prompt_tokens + completion_tokens
-    return Usage(prompt_tokens=prompt_tokens, completion_tokens=completion_tokens, total_tokens=total_tokens)
-
-
 def short(text: object) -> str:
     """Return the beginning of what a client sent."""
     return str(text)[:SHOWN_CHARACTERS]
-
-
-def _check_limits(request: CompletionRequest, limits: Limits) -> None:
-    texts = len(request.prompts) * request.samples
-    characters = sum(map(len, request.prompts))
-    if characters > limits.max_prompt_characters:
-        most = f"this server takes {limits.max_prompt_characters:,} at most"
-        raise Refused(400, f"the prompt has {characters:,} characters: {most}", "prompt")
-    if texts > limits.max_concurrent:
-        raise Refused(400, f"prompts times n are {texts} texts: {limits.max_concurrent} per request at most", "n")
-    if request.max_tokens is not None and request.max_tokens > limits.max_tokens:
-        raise Refused(400, f"max_tokens must be {limits.max_tokens} or below, not {request.max_tokens}", "max_tokens")
 
 
 def _refused(error: ValidationError) -> Refused:
@@ -142,10 +109,10 @@ def _refused(error: ValidationError) -> Refused:
     if kind == "extra_forbidden":
         name = short(".".join(map(str, first["loc"])))
         return Refused(400, f"{name} is not a field that this server knows", short(field))
-    if kind == UNSUPPORTED:
+    if kind == wire.UNSUPPORTED:
         return Refused(400, message, field)
     if field == "prompt":
         return Refused(400, "prompt must be a string, or a list of at least one string", field)
     if field == "stop":
-        return Refused(400, f"stop must be a string or a list of at most {MAX_STOPS} strings", field)
+        return Refused(400, f"stop must be a string or a list of at most {wire.MAX_STOPS} strings", field)
     return Refused(400, f"{field}: {message[0].lower()}{message[1:]}", field)

@@ -20,7 +20,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from gptmodel.data.tokenizer import Tokenizer
-from gptmodel.decoding.engine import Batch, Slots, TokenSequence
+from gptmodel.decoding.engine import Batch, Slots
 from gptmodel.decoding.generation import banned_ids
 from gptmodel.decoding.sequence import Delta, TextSequence
 from gptmodel.errors import UserError
@@ -45,13 +45,12 @@ class TextBatch:
 
     def __init__(self, slots: Slots, tokenizer: Tokenizer) -> None:
         self.size = slots.size
-        self._batch = Batch(slots, banned_ids(tokenizer))
-        self._texts: dict[TokenSequence, TextSequence] = {}  # of all that run
+        self._batch = Batch[TextSequence](slots, banned_ids(tokenizer))
 
     @property
     def running(self) -> list[TextSequence]:
-        """All that have a slot, in the order of their arrival."""
-        return list(self._texts.values())
+        """All that have a slot."""
+        return list(self._batch.running)
 
     @property
     def free(self) -> int:
@@ -65,7 +64,7 @@ class TextBatch:
         while True:
             for sequence, delta in self.turn(joining).items():
                 deltas[sequence] = deltas[sequence] + delta if sequence in deltas else delta
-            if joining or not self._texts or time.monotonic() >= end:
+            if joining or not self.running or time.monotonic() >= end:
                 return deltas
 
     def turn(self, joining: Sequence[TextSequence] = ()) -> dict[TextSequence, Delta]:
@@ -73,15 +72,12 @@ class TextBatch:
         self._leave([sequence for sequence in self.running if sequence.cancelled])
         for sequence in joining:
             if not sequence.cancelled:
-                self._batch.join(sequence.tokens)
-                self._texts[sequence.tokens] = sequence
-        if not self._texts:
+                self._batch.join(sequence)
+        if not self.running:
             return {}
         ids_B, logits_BV = self._batch.turn()
-        deltas: dict[TextSequence, Delta] = {}
-        for slot, tokens in enumerate(self._batch.running):
-            sequence = self._texts[tokens]
-            deltas[sequence] = sequence.push(int(ids_B[slot]), logits_BV[slot])
+        pushed = zip(self.running, ids_B.tolist(), logits_BV, strict=True)
+        deltas = {sequence: sequence.push(token, logits_V) for sequence, token, logits_V in pushed}
         self._leave([sequence for sequence, delta in deltas.items() if delta.finish_reason])
         return deltas
 
@@ -93,8 +89,7 @@ class TextBatch:
 
     def _leave(self, leaving: Iterable[TextSequence]) -> None:
         for sequence in leaving:
-            self._batch.leave(sequence.tokens)
-            del self._texts[sequence.tokens]
+            self._batch.leave(sequence)
 
 
 @dataclass(eq=False)
@@ -143,7 +138,7 @@ class Scheduler:
         answer = Answer(sequences)
         self._answers |= {sequence: (answer, number) for number, sequence in enumerate(sequences)}
         self._waiting.extend(sequences)
-        self.tokens["prompt"] += sum(sequence.prompt_tokens for sequence in sequences)
+        self.tokens["prompt"] += sum(sequence.prompt_length for sequence in sequences)
         self._arrived.set()
         return answer
 
@@ -180,8 +175,7 @@ class Scheduler:
             answer, number = self._answers[sequence]
             if delta.finish_reason:
                 del self._answers[sequence]
-                seconds = math.ceil(time.monotonic() - answer.arrived)
-                self._retry_seconds = min(max(1, seconds), LONGEST_RETRY_SECONDS)
+                self._retry_seconds = min(math.ceil(time.monotonic() - answer.arrived) or 1, LONGEST_RETRY_SECONDS)
             answer.deltas.put_nowait((number, delta))
 
     def _fail(self, sequences: Iterable[TextSequence], error: Exception) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
-from gptmodel.decoding.sequence import Delta, Settings
+from gptmodel.decoding.sequence import Delta, Settings, TextSequence
 from gptmodel.errors import UserError
 from gptmodel.runtime.bundle import Bundle
 from gptmodel.runtime.session import Device
@@ -76,7 +76,12 @@ class Service:
         settings = completions.settings(request, self.limits)
         try:
             self.scheduler.require(len(request.prompts) * request.samples)  # before the work of encoding
-            answer = self.scheduler.submit(completions.sequences(request, settings, self.bundle.tokenizer))
+            sequences = [
+                TextSequence(self.bundle.tokenizer, prompt, settings, sample, request.logprobs)
+                for prompt in request.prompts
+                for sample in range(request.samples)
+            ]
+            answer = self.scheduler.submit(sequences)
         except Busy as busy:
             raise Refused(429, str(busy), retry_seconds=busy.retry_seconds) from None
         except UserError as error:
@@ -113,7 +118,7 @@ class Completion:
     async def events(self) -> AsyncIterator[wire.CompletionResponse]:
         """Yield the answer in pieces as they come, the prompts first if they are to be echoed."""
         options = self._request.stream_options
-        with_usage = bool(options and options.include_usage)
+        with_usage = options is not None and options.include_usage
         no_usage = {"usage": None} if with_usage else {}
         if self._request.echo:
             yield self._response(self._prompts(), **no_usage)
@@ -143,12 +148,12 @@ class Completion:
 
     def _prompts(self) -> dict[int, Delta]:
         """Return what comes before each text: its prompt, if it is to be echoed."""
-        prompts, samples = self._request.prompts, self._request.samples
-        texts = range(len(self._answer.sequences))
-        return {index: Delta(prompts[index // samples] if self._request.echo else "", 0) for index in texts}
+        texts = enumerate(self._answer.sequences)
+        return {index: Delta(sequence.prompt if self._request.echo else "", 0) for index, sequence in texts}
 
     def _usage(self) -> wire.Usage:
-        return completions.usage(self._request, self._answer.sequences, self._tokens)
+        read = sum(sequence.prompt_length for sequence in self._answer.sequences[:: self._request.samples])
+        return wire.Usage(prompt_tokens=read, completion_tokens=self._tokens, total_tokens=read + self._tokens)
 
     def _response(self, deltas: dict[int, Delta], **usage: wire.Usage | None) -> wire.CompletionResponse:
         """Return an answer or an event; `usage` is in it only if it is given, even as None."""

@@ -9,7 +9,7 @@ In fp32 a text gets bit for bit the logits that it gets alone. 8-bit products ro
 step has fewer than `LEAST` rows: then int8 texts at least do not depend on their neighbours, though they differ from
 those of `gptmodel generate --graph int8`.
 
-Left out on purpose: CUDA for `FastSlots` (its buffers are parts of one array in CPU memory), paged caches.
+Left out on purpose: CUDA for `FastSlots` (its buffers are parts of one array in CPU memory).
 Source: iteration-level scheduling is Yu et al. (OSDI 2022), "Orca".
 
 Shape suffixes: B texts, V vocabulary.
@@ -25,7 +25,7 @@ from gptmodel.arrays import Logits
 from gptmodel.decoding.engine import DecoderSlots, Slots
 from gptmodel.runtime.bundle import Bundle
 from gptmodel.runtime.fast_decoder import FastDecoder
-from gptmodel.runtime.fast_session import Buffer, Buffers, FastSession, untouched
+from gptmodel.runtime.fast_session import Buffer, FastSession, untouched
 
 LEAST = 2  # rows of a step
 
@@ -50,7 +50,7 @@ class FastSlots:
             name: untouched((rows, *shape), dtype) for name, (shape, dtype) in session.past_shapes.items()
         }
         self._length_B = np.zeros(rows, dtype=np.int64)
-        self._stepping = self._part(LEAST)
+        self._stepping = session.allocate(LEAST, self._views(0, LEAST))
 
     def feed(self, windows: Sequence[Sequence[int]], fresh: Sequence[int]) -> Logits:
         """Return the logits after each window (see `Slots`)."""
@@ -72,7 +72,7 @@ class FastSlots:
     def _step(self, last_ids: list[int]) -> Logits:
         count = max(len(last_ids), LEAST)
         if self._stepping.size != count:
-            self._stepping = self._part(count)
+            self._stepping = self._session.allocate(count, self._views(0, count))
         ids_B = np.zeros(count, dtype=np.int64)
         ids_B[: len(last_ids)] = last_ids
         self._length_B[len(last_ids) : count] = 0
@@ -81,10 +81,6 @@ class FastSlots:
         self._length_B[: len(last_ids)] += 1
         logits_BV: Logits = self._stepping.logits.read()[: len(last_ids)]
         return logits_BV
-
-    def _part(self, count: int) -> Buffers:
-        """Return buffers for a step of the first `count` slots."""
-        return self._session.allocate(count, self._views(0, count))
 
     def _views(self, first: int, end: int) -> dict[str, Buffer]:
         """Return the keys and values of some slots, where they lie."""
