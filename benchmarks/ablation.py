@@ -4,7 +4,7 @@
 
 The model is the recipe's first that Muon trains; the default is the default run's gpt-char, on the default text.
 
-Trained on the first nine tenths of the training split, charged on its last tenth: the validation split is never read.
+Trained on the first nine tenths of the training split, scored on its last tenth: the validation split is never read.
 So the recipe's values can be chosen here. Schedules are those of the recipe, stretched to --steps. AdamW gets three
 learning rates, since the recipe's is for Muon's partner only. Jobs run side by side, each with its share of the cores.
 A run takes minutes: each is recorded when it ends, and what is recorded is not run again, unless its parameters, data
@@ -96,7 +96,7 @@ class Task:
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
 
     def run(self) -> Run:
-        """Train, and charge the held-out part once, at the end."""
+        """Train, and score the held-out part once, at the end."""
         splits: dict[SplitName, Ids] = {"train": self.train, "validation": self.held_out}
         training = trainer(self.config, splits, self.vocab_size, self.seed, self.numerics)
         started = time.perf_counter()

@@ -46,12 +46,12 @@ class System(NamedTuple):
     size: str
     threads: int
     peer: str
-    variant: str
+    mode: str
 
     @property
     def name(self) -> str:
-        """The peer's title and the variant."""
-        return f"{PEERS[self.peer].title} {self.variant}"
+        """The peer's title and the mode."""
+        return f"{PEERS[self.peer].title} {self.mode}"
 
     def __str__(self) -> str:
         return f"{self.size} {in_words(self.threads)} {self.name}"
@@ -64,9 +64,9 @@ def in_words(number: int) -> str:
 
 def measure(system: System, folder: Path, device: str, batches: list[int]) -> Figures:
     """Return the figures of a fresh process; `Missing` where it has none."""
-    if system.variant == "bf16" and device == "cpu" and BFLOAT16.isdisjoint(processor().get("cpu_flags", ())):
+    if system.mode == "bf16" and device == "cpu" and BFLOAT16.isdisjoint(processor().get("cpu_flags", ())):
         raise Missing("this CPU has no bfloat16 instructions")
-    job = Job(system.variant, device, system.threads, batches, weights.VOCAB_SIZE, weights.CONTEXT)
+    job = Job(system.mode, device, system.threads, batches, weights.VOCAB_SIZE, weights.CONTEXT)
     python, script = environments.interpreter(system.peer, device), environments.HERE / f"{system.peer}.py"
     if isinstance(python, Missing):
         raise python
@@ -137,7 +137,7 @@ def bandwidth(megabytes: int, threads: int, device: str) -> float:
 def cache_mb(row: Figures) -> float:
     """Return the keys and values that a new token reads in the middle of a run (bytes a number: see `CACHE_BYTES`)."""
     n_layer, _, n_embd, _ = weights.SIZES[row["size"]]
-    width = CACHE_BYTES.get(row["variant"], 4)
+    width = CACHE_BYTES.get(row["mode"], 4)
     return 2 * n_layer * n_embd * width * (Job.prompt_tokens + Job.new_tokens / 2) / 1e6
 
 
@@ -160,9 +160,9 @@ def rows(measured: dict[System, list[Figures]], device: str) -> list[Figures]:
     found = []
     for system, runs in measured.items():
         row = {"name": system.name, **system._asdict(), **summary(runs)}
-        reference = measured.get(system._replace(peer="torch_eager", variant="fp32"))
+        reference = measured.get(system._replace(peer="torch_eager", mode="fp32"))
         tokens = row.pop("greedy_tokens")
-        if system.variant.endswith("fp32") and reference:
+        if system.mode.endswith("fp32") and reference:
             row["greedy_tokens_and_torch"] = agreement(tokens, reference[0]["greedy_tokens"])
         found.append(row | limits(row, device))
     return sorted(found, key=lambda row: (row["size"], row["threads"], -next(iter(row["tokens_per_second"].values()))))
@@ -216,11 +216,11 @@ def main() -> None:
     """Measure, print and record."""
     asked, busy = arguments(), os.getloadavg()[0]
     systems = [
-        System(size, threads, peer, variant)
+        System(size, threads, peer, mode)
         for size in asked.size
         for threads in asked.threads
         for peer in asked.peers
-        for variant in PEERS[peer].variants[asked.device]
+        for mode in PEERS[peer].modes[asked.device]
     ]
     for peer in asked.peers:
         environments.interpreter(peer, asked.device)  # before anything is timed

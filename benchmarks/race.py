@@ -32,7 +32,7 @@ EVALUATE_EVERY = 20  # steps
 
 @dataclass(frozen=True)
 class Point:
-    """Where a training stands: seconds on its clock, and what it pays for a validation token."""
+    """Where a training stands: seconds on its clock, and its loss per validation token."""
 
     step: int
     tokens: int

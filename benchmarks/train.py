@@ -6,7 +6,7 @@
 RECIPE is recipes/RECIPE.yaml, or the path of a file like params.yaml. In a scratch copy of the project every model of
 the recipe is trained by `python -m pipelines.train`, as DVC would run it. Wall time goes from the start of that process
 to its exit: imports, probe of the machine, torch.compile with an empty cache, evaluations, samples and saving included.
-Beside it stands what counting pays for the same text (Kneser-Ney, orders 2 to 8). Validation losses are of the whole
+Beside it stands what counting scores on the same text (Kneser-Ney, orders 2 to 8). Validation losses are of the whole
 validation text; the final one is the headline, because the best of many evaluations is chosen on that very text.
 The result goes to benchmarks/results/train-RECIPE.json, that of a changed recipe (--set) to train-NAME.json.
 
@@ -23,8 +23,8 @@ from typing import Any
 
 import race
 import torch
+from counting import score_baselines
 from environment import RESULTS, environment, processor
-from floors import floors
 from scratch import Project, Values, changed, recipe
 
 from gptmodel import files, layout
@@ -104,7 +104,9 @@ def counted(project: Project) -> dict[str, list[dict[str, float]]]:
     """Return the scores of Kneser-Ney over characters on each split that is not trained on, order by order."""
     texts = read_splits(project.root / layout.TEXT)
     return {
-        name: [asdict(floor) for floor in floors(texts["train"], texts[name], ORDERS)] for name in SCORED if texts[name]
+        name: [asdict(baseline) for baseline in score_baselines(texts["train"], texts[name], ORDERS)]
+        for name in SCORED
+        if texts[name]
     }
 
 
@@ -120,7 +122,7 @@ def measure(source: str, name: str, values: Values, changes: list[str], seeds: l
             "changes": changes,
             "device": device.type,
             "characters": characters,
-            "floors": counted(project),
+            "baselines": counted(project),
             "models": {},
             "parameters": values,
             **environment(

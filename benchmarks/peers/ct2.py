@@ -15,7 +15,7 @@ def convert(folder: Path, target: Path, job: workload.Job) -> None:
     """Convert the Hugging Face folder."""
     from ctranslate2.converters import TransformersConverter
 
-    TransformersConverter(str(folder)).convert(str(target), quantization=TYPES[job.variant])
+    TransformersConverter(str(folder)).convert(str(target), quantization=TYPES[job.mode])
     config, token = json.loads((target / "config.json").read_text()), vocabulary(target)[NEVER]
     (target / "config.json").write_text(json.dumps(config | {"bos_token": token, "eos_token": token}))
 
@@ -27,7 +27,7 @@ def vocabulary(folder: Path) -> list[str]:
 
 def load(folder: Path, job: workload.Job) -> workload.Loaded:
     """Open the model."""
-    kind = TYPES[job.variant]
+    kind = TYPES[job.mode]
     generator = ctranslate2.Generator(str(folder), device=job.device, compute_type=kind, intra_threads=job.threads)
     tokens = vocabulary(folder)
 

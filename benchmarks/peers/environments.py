@@ -27,13 +27,13 @@ def both(*requirements: str) -> dict[str, tuple[str, ...]]:
 
 @dataclass(frozen=True)
 class Peer:
-    """A script beside this file; by device, the variants that it measures and what pip installs for it.
+    """A script beside this file; by device, the modes that it measures and what pip installs for it.
 
     Without requirements it runs in the project's environment. `cmake` are arguments for what pip has to compile.
     """
 
     title: str
-    variants: Mapping[str, tuple[str, ...]]
+    modes: Mapping[str, tuple[str, ...]]
     requirements: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     cmake: Mapping[str, str] = field(default_factory=dict)
 

@@ -47,7 +47,7 @@ def convert(folder: Path, target: Path, job: workload.Job) -> None:
     writer.add_tokenizer_model("none")  # the benchmark feeds ids
     names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.QWEN3, config["num_hidden_layers"])
     for name, weight in load_file(folder / "model.safetensors").items():
-        kind = TYPES[job.variant] if weight.ndim == 2 else TYPES["fp32"]
+        kind = TYPES[job.mode] if weight.ndim == 2 else TYPES["fp32"]
         theirs = names.get_name(name, try_suffixes=(".weight",))
         writer.add_tensor(theirs, gguf.quants.quantize(weight, kind), raw_dtype=kind)
     writer.write_header_to_file()
@@ -64,7 +64,7 @@ class Rows:
         params.n_ctx, params.n_seq_max = rows * capacity, rows
         params.n_batch = max(params.n_batch, rows * capacity)
         params.n_threads = params.n_threads_batch = job.threads
-        if job.variant == "fp32":
+        if job.mode == "fp32":
             params.type_k = params.type_v = llama.GGML_TYPE_F32
         self._context = llama.llama_init_from_model(model, params)
         if not self._context:

@@ -25,7 +25,7 @@ def convert(folder: Path, target: Path, job: workload.Job) -> None:
             shutil.copy(file, scratch)
         config = Path(scratch) / "config.json"
         config.write_text(json.dumps(json.loads(config.read_text()) | {"eos_token_id": NEVER}))
-        asked = ("", scratch, str(target), job.variant, job.device, scratch)
+        asked = ("", scratch, str(target), job.mode, job.device, scratch)
         create_model(*asked, **parse_extra_options(*asked, []))
 
 

@@ -24,7 +24,7 @@ def convert(folder: Path, model: Path, job: workload.Job) -> None:
     from gptmodel.export import calibration, fast_graph, portable_graph, sampler_graph
 
     network = weights.load(folder)
-    graph, precision = job.variant.split("-")
+    graph, precision = job.mode.split("-")
     if graph == "portable":
         built = portable_graph.build(network)
     else:
@@ -37,9 +37,9 @@ def convert(folder: Path, model: Path, job: workload.Job) -> None:
 def load(model: Path, job: workload.Job) -> workload.Loaded:
     """Open the session."""
     decoder: Decoder
-    if job.variant == "portable-fp32":
+    if job.mode == "portable-fp32":
         decoder = OnnxDecoder(model, job.context, job.device, job.threads)
-    elif job.variant == "fast-fp16":
+    elif job.mode == "fast-fp16":
         decoder = DeviceDecoder(model, model.parent / SAMPLER, job.device, job.threads)
     else:
         decoder = FastDecoder(model, job.device, job.threads)

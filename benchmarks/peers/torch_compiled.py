@@ -70,7 +70,7 @@ class Stepper(nn.Module):
 def load(folder: Path, job: workload.Job) -> workload.Loaded:
     """Load the weights; `mode="reduce-overhead"` is CUDA graphs on CUDA and the default mode on a CPU."""
     torch.set_num_threads(job.threads)
-    dtype = DTYPES[job.variant]
+    dtype = DTYPES[job.mode]
     network = weights.load(folder, job.device).to(dtype)
     ready: dict[tuple[int, int], tuple[Stepper, Stepper]] = {}
 

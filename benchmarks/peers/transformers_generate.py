@@ -25,7 +25,7 @@ class Ticking(StoppingCriteria):
 def load(folder: Path, job: workload.Job) -> workload.Loaded:
     """Load the model by name, as a user does."""
     torch.set_num_threads(job.threads)
-    dtype = DTYPES[job.variant]
+    dtype = DTYPES[job.mode]
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype).to(job.device).eval()
     model.generation_config = GenerationConfig(do_sample=False)  # the folder's suppresses the unknown token
 

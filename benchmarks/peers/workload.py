@@ -34,9 +34,9 @@ WARM_UP_TOKENS, GREEDY_TOKENS = 8, 32
 
 @dataclass(frozen=True)
 class Job:
-    """One measurement: `variant` is a precision, of `ours` also the kind of graph; `seconds` bound the repeats."""
+    """One measurement: `mode` is a precision, of `ours` also the kind of graph; `seconds` bound the repeats."""
 
-    variant: str
+    mode: str
     device: str
     threads: int
     batches: list[int]
@@ -127,7 +127,7 @@ def main(
     `convert` writes FOLDER to its second argument, which is then what `load` gets.
     """
     folder, job = Path(sys.argv[1]), Job(**json.loads(sys.argv[2]))
-    converted = folder / f"{Path(sys.argv[0]).stem}-{job.variant}-{job.device}"
+    converted = folder / f"{Path(sys.argv[0]).stem}-{job.mode}-{job.device}"
     with contextlib.redirect_stdout(sys.stderr):
         if convert and sys.argv[3:] == ["convert"]:
             partial = converted.with_name(f"{converted.name}.partial")

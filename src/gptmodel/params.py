@@ -235,7 +235,7 @@ class Samples(Strict):
 
 
 class Evaluation(Strict):
-    """How the text is charged, beyond the exact figures, which have no choice."""
+    """How the text is scored, beyond the exact figures, which have no choice."""
 
     dynamic_rate: Annotated[float, Field(ge=0)] = Field(
         description="step of dynamic evaluation after each window, as a share of each tensor's size; 0: none is taken"

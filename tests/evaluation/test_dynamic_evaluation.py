@@ -25,13 +25,13 @@ def test_a_network_that_does_not_learn_pays_what_it_pays(kind: str, length: int)
 
 
 @pytest.mark.parametrize("kind", list(CONFIGS))
-def test_the_first_window_is_charged_before_anything_is_learned(kind: str) -> None:
+def test_the_first_window_is_scored_before_anything_is_learned(kind: str) -> None:
     network, window = build(kind), IDS[: CONTEXT + 1]
     assert dynamic_nats(network, window, CPU, rate=0.5) == pytest.approx(total_nats(network, window, CPU), rel=1e-5)
 
 
 @pytest.mark.parametrize("kind", list(CONFIGS))
-def test_each_window_is_charged_to_weights_that_learned_the_windows_before_it_only(kind: str) -> None:
+def test_each_window_is_scored_by_weights_that_learned_the_windows_before_it_only(kind: str) -> None:
     """Written out: a step along the gradient, `RATE` times as long as the trained tensor, then part of the way back."""
     network, by_hand = build(kind), math.log(VOCAB_SIZE)
     trained = copy.deepcopy(network)

@@ -30,7 +30,7 @@ def _recipes(records: list[Record]) -> str:
     """Return one row per recipe and model: means over the seeds."""
     lines = [
         "| recipe | seeds | parameters | validation nats/token | validation bits/char | test bits/char "
-        "| floor: Kneser-Ney bits/char, order 6; best | minutes in all | tokens/s | of the matrix rate | on |",
+        "| Kneser-Ney bits/char, order 6; best | minutes in all | tokens/s | of the matrix rate | on |",
         "|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---|",
     ]
     for record in sorted(records, key=lambda each: (each["parameters"]["corpus"], _minutes(each))):
@@ -54,7 +54,7 @@ def _cells(record: Record, results: Record) -> list[str]:
         f"**{means['final_nats_per_token']:.4f}**" + (f" ± {sd:.4f}" if sd is not None else ""),
         f"{means['final_bits_per_char']:.3f}",
         f"{test:.3f}" if test is not None else "",
-        _floor(record["floors"]["validation" if test is None else "test"]),
+        _baseline(record["baselines"]["validation" if test is None else "test"]),
         f"{means['wall_seconds'] / 60:.1f}",
         f"{means['tokens_per_second']:,.0f}",
         f"{means['share_of_matrix_rate']:.0%}, {first['training']['precision']}",
@@ -62,9 +62,9 @@ def _cells(record: Record, results: Record) -> list[str]:
     ]
 
 
-def _floor(floors: list[Record]) -> str:
-    best = min(floors, key=lambda floor: float(floor["bits_per_char"]))
-    [sixth] = [floor for floor in floors if floor["order"] == 6]
+def _baseline(baselines: list[Record]) -> str:
+    best = min(baselines, key=lambda score: float(score["bits_per_char"]))
+    [sixth] = [score for score in baselines if score["order"] == 6]
     return f"{sixth['bits_per_char']:.3f}; {best['bits_per_char']:.3f} ({best['order']})"
 
 

@@ -1,16 +1,16 @@
-"""What counting alone pays for a text: uniform, unigram, bigram, then Kneser-Ney over characters, order by order.
+"""What counting alone scores on a text: uniform, unigram, bigram, then Kneser-Ney over characters, order by order.
 
-    python benchmarks/floors.py TEXT [--share 0.9] [--orders 2-8] [--bigram-network]
-    python benchmarks/floors.py COUNTED CHARGED --name NAME
+    python benchmarks/counting.py TEXT [--share 0.9] [--orders 2-8] [--bigram-network]
+    python benchmarks/counting.py COUNTED SCORED --name NAME
 
-The first share of the characters of TEXT, by position, is counted; the rest is charged, every character of it, and one
-that the first part lacks also pays for its name. Two texts are counted and charged whole. Texts are taken as they
+The first share of the characters of TEXT, by position, is counted; the rest is scored, every character of it, and one
+that the first part lacks also scores on its name. Two texts are counted and scored whole. Texts are taken as they
 stand: no cleaning. A peer for any network that is trained and scored on the same two parts.
 
---bigram-network: the bigram network of params.yaml is trained on the first part and its last weights are charged for
+--bigram-network: the bigram network of params.yaml is trained on the first part and its last weights are scored for
 the other one: what it learns by gradient must cost what the counted bigram does.
 
-The result goes to benchmarks/results/floors-NAME.json, NAME being that of TEXT without its ending if none is given.
+The result goes to benchmarks/results/baselines-NAME.json, NAME being that of TEXT without its ending if none is given.
 """
 
 import argparse
@@ -40,7 +40,7 @@ from gptmodel.training.precision import Numerics
 
 @dataclass(frozen=True)
 class Parts:
-    """A text to count and one to charge, as ids of the characters of the first."""
+    """A text to count and one to score, as ids of the characters of the first."""
 
     train_ids: Ids
     ids: Ids
@@ -52,13 +52,13 @@ class Parts:
     def of(cls, train: str, rest: str) -> "Parts":
         """Encode both."""
         tokenizer = fit_char(train, min_count=1)
-        train_ids, ids = encode_split(tokenizer, train, "counted"), encode_split(tokenizer, rest, "charged")
+        train_ids, ids = encode_split(tokenizer, train, "counted"), encode_split(tokenizer, rest, "scored")
         return cls(train_ids, ids, rest, tokenizer.vocab_size, tokenizer.unknown_id)
 
 
 @dataclass(frozen=True)
-class Floor:
-    """What one way of counting pays for a character, and how long counting and charging took."""
+class Counting:
+    """What one way of counting scores on a character, and how long counting and scoring took."""
 
     name: str
     order: int
@@ -67,25 +67,25 @@ class Floor:
     seconds: float
 
 
-def floors(train: str, rest: str, orders: range) -> list[Floor]:
-    """Count `train` and charge `rest`, Kneser-Ney at each order."""
+def score_baselines(train: str, rest: str, orders: range) -> list[Counting]:
+    """Count `train` and score `rest`, Kneser-Ney at each order."""
     parts = Parts.of(train, rest)
-    return charged(parts, baselines.kneser_ney(parts.train_ids, parts.vocab_size, orders))
+    return scored(parts, baselines.kneser_ney(parts.train_ids, parts.vocab_size, orders))
 
 
-def charged(parts: Parts, counters: Iterable[baselines.Baseline]) -> list[Floor]:
+def scored(parts: Parts, counters: Iterable[baselines.Baseline]) -> list[Counting]:
     """Return what each baseline scores; one is counted when it is asked for."""
     found, started = [], time.perf_counter()
     for baseline in counters:
         score = Score.of(float(baseline.nats(parts.ids, parts.unknown_id).sum()), len(parts.ids), parts.rest)
         seconds = time.perf_counter() - started
-        found.append(Floor(baseline.name, baseline.order, score.loss_nats, score.bits_per_char, seconds))
+        found.append(Counting(baseline.name, baseline.order, score.loss_nats, score.bits_per_char, seconds))
         started = time.perf_counter()
     return found
 
 
-def bigram_network(parts: Parts, counted: Floor) -> dict[str, Any]:
-    """Train the first bigram network of params.yaml; return what it pays, beside the counted bigram."""
+def bigram_network(parts: Parts, counted: Counting) -> dict[str, Any]:
+    """Train the first bigram network of params.yaml; return what it scores, beside the counted bigram."""
     settings = params.load(ROOT / "params.yaml")
     config = next((each for each in settings.models.values() if each.network == "bigram"), None)
     if config is None:
@@ -110,9 +110,9 @@ def bigram_network(parts: Parts, counted: Floor) -> dict[str, Any]:
 
 
 def texts(asked: argparse.Namespace) -> tuple[str, str, dict[str, Any]]:
-    """Return the text to count, the one to charge, and what they are for the record."""
-    paths = [asked.text, asked.charged or asked.text]
-    if asked.charged:
+    """Return the text to count, the one to score, and what they are for the record."""
+    paths = [asked.text, asked.scored or asked.text]
+    if asked.scored:
         train, rest = (read_text(path).text for path in paths)
     else:
         train, rest = cut(read_text(asked.text).text, asked.share, asked.text.name)
@@ -120,8 +120,8 @@ def texts(asked: argparse.Namespace) -> tuple[str, str, dict[str, Any]]:
         {"file": path.name, "sha256": files.sha256(path), "characters": len(text)}
         for path, text in zip(paths, (train, rest), strict=True)
     ]
-    share = {} if asked.charged else {"share": asked.share}
-    return train, rest, {**share, "counted": facts[0], "charged": facts[1], "distinct_characters": len(set(train))}
+    share = {} if asked.scored else {"share": asked.share}
+    return train, rest, {**share, "counted": facts[0], "scored": facts[1], "distinct_characters": len(set(train))}
 
 
 def cut(text: str, share: float, name: str) -> tuple[str, str]:
@@ -150,7 +150,7 @@ def main() -> None:
     """Count, print and record."""
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("text", type=Path)
-    arguments.add_argument("charged", type=Path, nargs="?")
+    arguments.add_argument("scored", type=Path, nargs="?")
     arguments.add_argument("--orders", default="2-8")
     arguments.add_argument("--share", type=float, default=0.9)
     arguments.add_argument("--bigram-network", action="store_true")
@@ -161,11 +161,12 @@ def main() -> None:
         train, rest, facts = texts(asked)
         parts = Parts.of(train, rest)
         simple = baselines.simple(parts.train_ids, parts.vocab_size)
-        found = charged(parts, chain(simple, baselines.kneser_ney(parts.train_ids, parts.vocab_size, orders)))
+        found = scored(parts, chain(simple, baselines.kneser_ney(parts.train_ids, parts.vocab_size, orders)))
         print("counts        nats/char  bits/char  seconds")
-        for floor in found:
-            print(f"{floor.name:12}  {floor.nats_per_char:9.4f}  {floor.bits_per_char:9.4f}  {floor.seconds:7.2f}")
-        result: dict[str, Any] = {"floors": [asdict(floor) for floor in found], "text": facts}
+        for counting in found:
+            figures = f"{counting.nats_per_char:9.4f}  {counting.bits_per_char:9.4f}  {counting.seconds:7.2f}"
+            print(f"{counting.name:12}  {figures}")
+        result: dict[str, Any] = {"baselines": [asdict(counting) for counting in found], "text": facts}
         if asked.bigram_network:
             learned = bigram_network(parts, found[2])
             result["bigram_network"] = learned
@@ -174,7 +175,7 @@ def main() -> None:
                 f"{learned['above_counted_bigram_nats']:+.4f} from the counted bigram, {learned['seconds']:.1f} s"
             )
         result |= environment("numpy", "tokenizers", "torch", **processor(), torch_threads=torch.get_num_threads())
-        files.write_json(RESULTS / f"floors-{asked.name or asked.text.stem}.json", result)
+        files.write_json(RESULTS / f"baselines-{asked.name or asked.text.stem}.json", result)
 
 
 if __name__ == "__main__":
