@@ -24,13 +24,7 @@ from gptmodel.results.corpus import TextFile
 
 TIMEOUT_SECONDS = 30.0
 _BLOCK = 1 << 16
-_NO_NETWORK = (
-    urllib.error.URLError,
-    http.client.HTTPException,
-    ssl.SSLError,
-    TimeoutError,
-    ConnectionError,
-)
+_NO_NETWORK = (urllib.error.URLError, http.client.HTTPException, ssl.SSLError, TimeoutError, ConnectionError)
 
 
 def cache_folder() -> Path:
