@@ -203,14 +203,6 @@ class Bytes(NamedTuple):
             )
         return cls(np.repeat(np.arange(len(ids)), sizes), character)
 
-    def of_tokens(self, values: Floats) -> Floats:
-        """Return the sum of `values` (bytes,) over each token, shape (tokens,)."""
-        return np.asarray(np.bincount(self.token, values), dtype=np.float64)
-
-    def of_characters(self, values: Floats) -> Floats:
-        """Return the sum of `values` (bytes,) over each character, shape (characters,)."""
-        return np.asarray(np.bincount(self.character, values), dtype=np.float64)
-
 
 def spans(tokenizer: Tokenizer, ids: Ids, text: str) -> Ints:
     """Return the first character of each token and the one after its last, shape (tokens, 2).

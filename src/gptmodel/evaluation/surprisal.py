@@ -40,7 +40,8 @@ def characters_per_token(tokenizer: Tokenizer, ids: Ids, text: str) -> Floats:
     They add up to the characters of `text`. `UserError` if `ids` are not those of `text`.
     """
     owner = Bytes.of(tokenizer, ids, text)
-    return owner.of_tokens((1 / np.bincount(owner.character))[owner.character])
+    share = (1 / np.bincount(owner.character))[owner.character]  # of a character, in each byte
+    return np.asarray(np.bincount(owner.token, share), dtype=np.float64)
 
 
 def character_nats(tokenizer: Tokenizer, ids: Ids, token_nats: Floats, text: str) -> Floats:
@@ -49,7 +50,8 @@ def character_nats(tokenizer: Tokenizer, ids: Ids, token_nats: Floats, text: str
     `UserError` if `ids` are not those of `text`.
     """
     owner = Bytes.of(tokenizer, ids, text)
-    return owner.of_characters((token_nats / np.bincount(owner.token))[owner.token])
+    byte_nats = (token_nats / np.bincount(owner.token))[owner.token]
+    return np.asarray(np.bincount(owner.character, byte_nats), dtype=np.float64)
 
 
 @dataclass(frozen=True)
