@@ -42,7 +42,7 @@ class Stepper(nn.Module):
     def __init__(self, network: GPT, batch: int, capacity: int) -> None:
         super().__init__()
         config, weight = network.config, network.head.weight
-        like_BHMD = weight.new_empty((batch, config.n_head, capacity, config.head_size))
+        like_BHMD = weight.new_empty((batch, config.n_head, capacity, network.head_size))
         self.network = network
         self.caches = nn.ModuleList(LayerCache(like_BHMD) for _ in range(config.n_layer))
         self.register_buffer("place_M", torch.arange(capacity, device=weight.device))

@@ -11,7 +11,7 @@ from typing import NamedTuple, TypedDict, Unpack, overload
 
 import numpy as np
 
-from gptmodel.data.tokenizer import naming_nats
+from gptmodel.data.tokenizer import naming_nats, spans
 from gptmodel.decoding import defaults, generation, prompts, scoring
 from gptmodel.decoding.engine import window_start
 from gptmodel.decoding.generation import Generation
@@ -180,7 +180,7 @@ class Model:
         nats = nats + naming_nats(ids, tokenizer.unknown_id)
         tokens = tuple(
             TokenScore(text[start:end], start, end, cost)
-            for (start, end), cost in zip(scoring.spans(tokenizer, ids, text), nats.tolist(), strict=True)
+            for (start, end), cost in zip(spans(tokenizer, ids, text).tolist(), nats.tolist(), strict=True)
         )
         return Score(float(nats.sum()), len(text), tokens)
 

@@ -160,19 +160,13 @@ class GPTNetwork(Strict):
     )
     dropout: Share = Field(description="share of residual-stream activations dropped in training")
 
-    @property
-    def head_size(self) -> int:
-        """Width of one attention head."""
-        return self.n_embd // self.n_head
-
     @model_validator(mode="after")
     def _heads_fit(self) -> Self:
         if self.n_embd % self.n_head:
             raise ValueError(f"n_embd ({self.n_embd}) must be divisible by n_head ({self.n_head})")
-        if self.head_size % HEAD_SIZE_MULTIPLE:
-            raise ValueError(
-                f"head size n_embd / n_head is {self.head_size}; it must be a multiple of {HEAD_SIZE_MULTIPLE}"
-            )
+        size = self.n_embd // self.n_head
+        if size % HEAD_SIZE_MULTIPLE:
+            raise ValueError(f"head size n_embd / n_head is {size}; it must be a multiple of {HEAD_SIZE_MULTIPLE}")
         return self
 
 

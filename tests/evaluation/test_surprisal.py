@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from safetensors.numpy import load_file, save_file
 
 from gptmodel.data.fitting import fit_bpe, fit_char, fit_word
+from gptmodel.data.tokenizer import spans
 from gptmodel.errors import UserError
-from gptmodel.evaluation.surprisal import CharacterCosts, character_nats, characters_per_token, spans
+from gptmodel.evaluation.surprisal import CharacterCosts, character_nats, characters_per_token
 from gptmodel.results.corpus import SplitName
 
 BOOK = "Il était une fois un chat, l'ami d'un vieux meunier.\nOù vas-tu ? dit-il ; « Là-bas », répondit le chat.\n" * 3

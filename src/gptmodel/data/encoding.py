@@ -1,8 +1,7 @@
 """Whole splits as ids on disk, and what one should know about them before training.
 
 A split is encoded block by block (in parallel, unless TOKENIZERS_PARALLELISM=false), with the ids that the tokenizer
-gives for the whole of it, and every block is decoded again and compared: a difference is an error. Left out on purpose:
-shards; a split is one array.
+gives for the whole of it, and every block is decoded again and compared: a difference is an error.
 """
 
 import io

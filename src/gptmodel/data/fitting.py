@@ -35,10 +35,7 @@ def fit(level: Level, text: str, sections: Tokenizers) -> Tokenizer:
 def check_fit(path: Path, train_text: str, sections: Tokenizers) -> None:
     """See that the tokenizer in a file is, byte for byte, the one that the training split alone gives.
 
-    Fitting is deterministic at every level. `sections` is `tokenizers:` of params.yaml.
-
-    Raises:
-        UserError: it differs; the message names the tokens, if any, that the training split never holds.
+    Fitting is deterministic at every level. `UserError` if it differs, with the tokens that the split never holds.
     """
     found = Tokenizer.load(path)
     fitted = fit(found.level, train_text, sections)
@@ -78,9 +75,7 @@ def fit_word(text: str, vocab_size: int, min_count: int) -> Tokenizer:
     The vocabulary has at most `vocab_size` tokens: first the pieces, then the units seen at least `min_count` times,
     the most frequent first, equals in alphabetical order. A unit outside it is cut greedily into the longest pieces
     (WordPiece): a known unit that begins it, or its first character with the space before it, then its other characters
-    one by one, bytes where training never saw the character. Spelling from the first character on, which needs no
-    continuation marks, was measured too: on *Le Dernier Jour d'un condamné* 9% more tokens and 2% more bits per
-    character under the bigram count model.
+    one by one, bytes where training never saw the character.
 
     >>> spelled = fit_word("un chat", vocab_size=600, min_count=1)
     >>> [spelled.decode([i]) for i in spelled.encode("un chaton")]

@@ -14,14 +14,14 @@ import math
 from collections.abc import Sequence
 from functools import cache, cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import tokenizers
 from numpy.typing import NDArray
 from tokenizers import Regex, decoders, models, pre_tokenizers
 
-from gptmodel.arrays import Floats, Ids
+from gptmodel.arrays import Floats, Ids, Ints
 from gptmodel.data.pretokenizer import unit_splitter
 from gptmodel.errors import UserError
 from gptmodel.files import write_text
@@ -179,3 +179,38 @@ def naming_nats(ids: Ids, unknown_id: int | None) -> Floats:
     It is one of all Unicode characters, each as likely.
     """
     return np.where(ids == unknown_id, math.log(UNICODE_CHARACTERS), 0.0)
+
+
+class Bytes(NamedTuple):
+    """Where each byte of a text in UTF-8 belongs; both (bytes,) and rising."""
+
+    token: Ints
+    character: Ints
+
+    @classmethod
+    def of(cls, tokenizer: Tokenizer, ids: Ids, text: str) -> "Bytes":
+        """Lay tokens and characters over the bytes of `text`; `UserError` if the lengths do not fit."""
+        utf8 = np.frombuffer(text.encode(), dtype=np.uint8)
+        character = np.cumsum(utf8 & 0xC0 != 0x80) - 1  # 10xxxxxx continues a character
+        if tokenizer.level == "char":  # a token is a character, the unknown token too
+            sizes = np.bincount(character)
+        else:
+            sizes = np.array([len(spelled) for spelled in tokenizer.token_bytes])[ids]
+        if len(sizes) != len(ids) or sizes.sum() != len(utf8):
+            raise UserError(
+                f"the {len(ids)} tokens are not those of the text of {len(text)} characters: "
+                "run `dvc repro` from encode on"
+            )
+        return cls(np.repeat(np.arange(len(ids)), sizes), character)
+
+
+def spans(tokenizer: Tokenizer, ids: Ids, text: str) -> Ints:
+    """Return the first character of each token and the one after its last, shape (tokens, 2).
+
+    A token that holds some bytes of a character spans all of it, so that neighbours may overlap. `UserError` if `ids`
+    are not those of `text`.
+    """
+    owner = Bytes.of(tokenizer, ids, text)
+    sizes = np.bincount(owner.token)
+    ends = np.cumsum(sizes)
+    return np.stack((owner.character[ends - sizes], owner.character[ends - 1] + 1), axis=1)

@@ -12,7 +12,6 @@ import numpy as np
 
 from gptmodel.arrays import Floats, Ids, Logits
 from gptmodel.data import windows
-from gptmodel.data.tokenizer import Tokenizer
 from gptmodel.data.windows import first_token_nats
 from gptmodel.decoding.engine import Decoder
 
@@ -33,17 +32,3 @@ def token_nats(decoder: Decoder, ids: Ids, window: int) -> Floats:
     """Return the nats of each token of `ids` (at least one), shape (tokens,): see `window_nats`."""
     first = np.array([first_token_nats(decoder.vocab_size)])
     return np.concatenate([first, *(nats_BT.ravel() for nats_BT in window_nats(decoder, ids, window))])
-
-
-def spans(tokenizer: Tokenizer, ids: Ids, text: str) -> list[tuple[int, int]]:
-    """Return the first character of each token of a text and the one after its last.
-
-    A token that holds some bytes of a character spans all of it, so that neighbours may overlap.
-    """
-    if tokenizer.level == "char":  # a token is a character, the unknown token too
-        return [(place, place + 1) for place in range(len(text))]
-    utf8 = np.frombuffer(text.encode(), dtype=np.uint8)
-    character = np.cumsum(utf8 & 0xC0 != 0x80) - 1  # of each byte; 10xxxxxx continues one
-    sizes = np.array([len(tokenizer.token_bytes[token]) for token in ids])
-    ends = np.cumsum(sizes)
-    return list(zip(character[ends - sizes].tolist(), (character[ends - 1] + 1).tolist(), strict=True))

@@ -18,10 +18,9 @@ from torch import Tensor
 from gptmodel import params
 from gptmodel.arrays import Ids, Ints
 from gptmodel.data.dataset import Dataset
-from gptmodel.data.tokenizer import Tokenizer
+from gptmodel.data.tokenizer import Tokenizer, spans
 from gptmodel.evaluation import weights
 from gptmodel.evaluation.internals import Internals, costs, evaluating, likeliest, read_ids, readable
-from gptmodel.evaluation.surprisal import spans
 from gptmodel.model.networks import LanguageModel
 from gptmodel.results.corpus import SplitName
 from gptmodel.results.evaluation import (

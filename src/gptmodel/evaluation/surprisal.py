@@ -8,7 +8,6 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,8 +15,8 @@ from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from gptmodel.arrays import Floats, Ids, Ints
-from gptmodel.data.tokenizer import Tokenizer
+from gptmodel.arrays import Floats, Ids
+from gptmodel.data.tokenizer import Bytes, Tokenizer
 from gptmodel.errors import UserError
 from gptmodel.files import whole_file
 from gptmodel.results.corpus import Sha256, SplitName
@@ -35,56 +34,14 @@ class _Hashes(Record):
     costs: Sha256  # of `texts` and of all costs
 
 
-class Bytes(NamedTuple):
-    """Where each byte of a text in UTF-8 belongs; both (bytes,) and rising."""
-
-    token: Ints
-    character: Ints
-
-    @classmethod
-    def of(cls, tokenizer: Tokenizer, ids: Ids, text: str) -> "Bytes":
-        """Lay tokens and characters over the bytes of `text`; `UserError` if the lengths do not fit."""
-        utf8 = np.frombuffer(text.encode(), dtype=np.uint8)
-        character = np.cumsum(utf8 & 0xC0 != 0x80) - 1  # 10xxxxxx continues a character
-        if tokenizer.level == "char":  # a token is a character, the unknown token too
-            sizes = np.bincount(character)
-        else:
-            sizes = np.array([len(spelled) for spelled in tokenizer.token_bytes])[ids]
-        if len(sizes) != len(ids) or sizes.sum() != len(utf8):
-            raise UserError(
-                f"the {len(ids)} tokens are not those of the text of {len(text)} characters: "
-                "run `dvc repro` from encode on"
-            )
-        return cls(np.repeat(np.arange(len(ids)), sizes), character)
-
-    def of_tokens(self, values: Floats) -> Floats:
-        """Return the sum of `values` (bytes,) over each token, shape (tokens,)."""
-        return np.asarray(np.bincount(self.token, values), dtype=np.float64)
-
-    def of_characters(self, values: Floats) -> Floats:
-        """Return the sum of `values` (bytes,) over each character, shape (characters,)."""
-        return np.asarray(np.bincount(self.character, values), dtype=np.float64)
-
-
-def spans(tokenizer: Tokenizer, ids: Ids, text: str) -> Ints:
-    """Return the first character of each token and the one after its last, shape (tokens, 2).
-
-    A token that holds some bytes of a character spans all of it, so that neighbours may overlap. `UserError` if `ids`
-    are not those of `text`.
-    """
-    owner = Bytes.of(tokenizer, ids, text)
-    sizes = np.bincount(owner.token)
-    ends = np.cumsum(sizes)
-    return np.stack((owner.character[ends - sizes], owner.character[ends - 1] + 1), axis=1)
-
-
 def characters_per_token(tokenizer: Tokenizer, ids: Ids, text: str) -> Floats:
     """Return how many characters each token stands for, shape (tokens,): a part of one where it holds some bytes only.
 
     They add up to the characters of `text`. `UserError` if `ids` are not those of `text`.
     """
     owner = Bytes.of(tokenizer, ids, text)
-    return owner.of_tokens((1 / np.bincount(owner.character))[owner.character])
+    share = (1 / np.bincount(owner.character))[owner.character]  # of a character, in each byte
+    return np.asarray(np.bincount(owner.token, share), dtype=np.float64)
 
 
 def character_nats(tokenizer: Tokenizer, ids: Ids, token_nats: Floats, text: str) -> Floats:
@@ -93,7 +50,8 @@ def character_nats(tokenizer: Tokenizer, ids: Ids, token_nats: Floats, text: str
     `UserError` if `ids` are not those of `text`.
     """
     owner = Bytes.of(tokenizer, ids, text)
-    return owner.of_characters((token_nats / np.bincount(owner.token))[owner.token])
+    byte_nats = (token_nats / np.bincount(owner.token))[owner.token]
+    return np.asarray(np.bincount(owner.character, byte_nats), dtype=np.float64)
 
 
 @dataclass(frozen=True)

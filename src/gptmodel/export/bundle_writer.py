@@ -1,10 +1,8 @@
 """From a network to a bundle: each ONNX graph is built and compared with torch; all are written only if all pass."""
 
-from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-import onnx
 import onnxruntime
 
 from gptmodel import files
@@ -12,7 +10,6 @@ from gptmodel.arrays import Ids
 from gptmodel.data.dataset import Dataset
 from gptmodel.errors import UserError
 from gptmodel.export import calibration, fast_graph, model_card, parity, portable_graph, sampler_graph
-from gptmodel.export.fast_graph import CacheRanges
 from gptmodel.model import networks
 from gptmodel.model.gpt import GPT
 from gptmodel.model.loss import total_nats
@@ -20,7 +17,6 @@ from gptmodel.model.networks import LanguageModel
 from gptmodel.model.torch_decoder import TorchDecoder
 from gptmodel.params import Export
 from gptmodel.results.bundle import BundleInfo, Cost, Origin, Parity
-from gptmodel.results.corpus import CleanCorpus
 from gptmodel.runtime import bundle
 from gptmodel.runtime.graphs import GRAPHS, SAMPLER, GraphSpec
 
@@ -50,7 +46,7 @@ def write_bundle(
             vocab_size=meta.vocab_size,
             network=network.config,
             parameters=networks.count_parameters(network),
-            corpus=_origin(results.corpus),
+            corpus=Origin(**{field: getattr(results.corpus, field) for field in Origin.model_fields}),
             metrics=results.metrics,
             graphs={spec.name: _prove(partial, spec, network, data, limits) for spec in graphs(network)},
             versions=versions("gptmodel", "torch", "onnx") | {"onnxruntime": onnxruntime.__version__},
@@ -72,10 +68,13 @@ def write_graphs(folder: Path, network: LanguageModel, ids: Ids) -> None:
     """Write the ONNX files of a network; `ids` is a text that shows how large its keys and values get."""
     ranges = calibration.cache_ranges(network, ids) if isinstance(network, GPT) else ()
     for spec in graphs(network):
-        model = _BUILDERS[spec.name](network, spec, ranges)
+        if isinstance(network, GPT) and not spec.every_network:
+            model = fast_graph.build(network, spec.precision, ranges)
+        else:
+            model = portable_graph.build(network)
         (folder / spec.file).write_bytes(model.SerializeToString())
-        for companion in spec.companions:
-            (folder / companion).write_bytes(_COMPANIONS[companion]().SerializeToString())
+        if SAMPLER in spec.companions:
+            (folder / SAMPLER).write_bytes(sampler_graph.build().SerializeToString())
 
 
 def versions(*packages: str) -> dict[str, str]:
@@ -87,20 +86,6 @@ def versions(*packages: str) -> dict[str, str]:
         except PackageNotFoundError:
             continue
     return found
-
-
-def _portable(network: LanguageModel, spec: GraphSpec, ranges: CacheRanges) -> onnx.ModelProto:
-    return portable_graph.build(network)
-
-
-def _fast(network: LanguageModel, spec: GraphSpec, ranges: CacheRanges) -> onnx.ModelProto:
-    assert isinstance(network, GPT)
-    return fast_graph.build(network, spec.precision, ranges)
-
-
-_Builder = Callable[[LanguageModel, GraphSpec, CacheRanges], onnx.ModelProto]
-_BUILDERS: dict[str, _Builder] = {"portable": _portable, "fp32": _fast, "int8": _fast, "fp16": _fast}
-_COMPANIONS = {SAMPLER: sampler_graph.build}
 
 
 def _prove(folder: Path, spec: GraphSpec, network: LanguageModel, data: Dataset, limits: Export) -> Parity | Cost:
@@ -116,7 +101,3 @@ def _prove(folder: Path, spec: GraphSpec, network: LanguageModel, data: Dataset,
         return parity.cost(candidate, ids, network.context, torch_nats, limit)
     except UserError as error:
         raise UserError(f"graph {spec.name}: {error}") from None
-
-
-def _origin(corpus: CleanCorpus) -> Origin:
-    return Origin(**{field: getattr(corpus, field) for field in Origin.model_fields})

@@ -34,7 +34,7 @@ from onnx import TensorProto, helper
 
 from gptmodel.export.graph_builder import OPSET
 from gptmodel.export.transformer import TransformerGraph
-from gptmodel.model.gpt import GPT, LAYER_NORM_EPS, RMS_NORM_EPS
+from gptmodel.model.gpt import GPT, LAYER_NORM_EPS, RMS_NORM_EPS, head_size
 from gptmodel.params import GPTNetwork
 from gptmodel.runtime.graphs import Precision
 
@@ -158,7 +158,7 @@ def _head_norm_defined(config: GPTNetwork) -> onnx.FunctionProto:
     ONNX Runtime takes a kernel before a definition.
     """
     nodes = [
-        helper.make_node("Constant", [], ["heads"], value_ints=[0, 0, config.n_head, config.head_size]),
+        helper.make_node("Constant", [], ["heads"], value_ints=[0, 0, config.n_head, head_size(config)]),
         helper.make_node("Constant", [], ["flat"], value_ints=[0, 0, config.n_embd]),
         helper.make_node("Reshape", ["X", "heads"], ["x"]),
         helper.make_node("RMSNormalization", ["x", "scale"], ["y"], axis=-1, epsilon=RMS_NORM_EPS),

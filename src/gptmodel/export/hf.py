@@ -188,7 +188,7 @@ def _config(network: GPT, architecture: str) -> dict[str, Any]:
         "num_hidden_layers": config.n_layer,
         "num_attention_heads": config.n_head,
         "num_key_value_heads": config.n_head,
-        "head_dim": config.head_size,
+        "head_dim": network.head_size,
         "hidden_size": config.n_embd,
         "intermediate_size": config.n_hidden,
         "hidden_act": "silu",

@@ -86,26 +86,22 @@ def no_architecture_card(results: Results, obstacles: Sequence[str]) -> str:
 
 def _card(template: str, results: Results, library: str, architecture: str = "") -> str:
     meta, corpus, metrics = results.meta, results.corpus, results.metrics
-    return (
-        _templates()
-        .get_template(template)
-        .render(
-            vars(results),
-            front_matter=_front_matter(results, library),
-            architecture=architecture,
-            version=version("gptmodel"),
-            level=LEVELS[meta.level],
-            context=1 if meta.model.network == "bigram" else meta.model.context,
-            split=metrics.main_split,
-            best=results.baselines.best_on(metrics.main_split),
-            prompt=results.novelty.per_sample[0].prompt,
-            text_rows=list(_text_rows(corpus)),
-            setting_rows=[*_setting_rows(meta.model), *_setting_rows(meta.engine)],
-            score_rows=list(_score_rows(metrics, results.baselines)),
-            class_rows=list(_class_rows(results.breakdown)),
-            novelty_rows=list(_novelty_rows(results.novelty)),
-        )
-    )
+    values = {
+        "front_matter": _front_matter(results, library),
+        "architecture": architecture,
+        "version": version("gptmodel"),
+        "level": LEVELS[meta.level],
+        "context": 1 if meta.model.network == "bigram" else meta.model.context,
+        "split": metrics.main_split,
+        "best": results.baselines.best_on(metrics.main_split),
+        "prompt": results.novelty.per_sample[0].prompt,
+        "text_rows": list(_text_rows(corpus)),
+        "setting_rows": [*_setting_rows(meta.model), *_setting_rows(meta.engine)],
+        "score_rows": list(_score_rows(metrics, results.baselines)),
+        "class_rows": list(_class_rows(results.breakdown)),
+        "novelty_rows": list(_novelty_rows(results.novelty)),
+    }
+    return _templates().get_template(template).render(vars(results), **values)
 
 
 def _front_matter(results: Results, library: str) -> str:

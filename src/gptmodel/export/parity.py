@@ -34,7 +34,7 @@ def check(reference: Decoder, candidate: Decoder, ids: Ids, window: int, toleran
     _pass("whole windows", whole, tolerance)
     ragged = _ragged(reference, candidate, windows_NT[0])
     _pass("a ragged batch", ragged, tolerance)
-    stepwise = _stepwise(reference, candidate, windows_NT[-1])
+    stepwise = _stepped(reference, candidate, [windows_NT[-1, :1].tolist()], windows_NT[-1, 1:])
     _pass("one token at a time", stepwise, tolerance)
     prompt = windows_NT[0, : max(1, windows_NT.shape[1] // 4)].tolist()
     count = max(GREEDY_AT_LEAST, window + GREEDY_HOPS * window // 2)
@@ -86,11 +86,6 @@ def _ragged(reference: Decoder, candidate: Decoder, window_T: Ints) -> float:
     return float(np.maximum(largest, _stepped(reference, candidate, rows, window_T[prompt:])))
 
 
-def _stepwise(reference: Decoder, candidate: Decoder, window_T: Ints) -> float:
-    """One window fed token by token through the cache."""
-    return _stepped(reference, candidate, [window_T[:1].tolist()], window_T[1:])
-
-
 def _stepped(reference: Decoder, candidate: Decoder, rows: list[list[int]], rest_T: Ints) -> float:
     """Rows as a prompt, then the same tokens for each of them."""
     expected, reference_cache = reference.prefill(rows)
@@ -106,7 +101,10 @@ def _stepped(reference: Decoder, candidate: Decoder, rows: list[list[int]], rest
 
 def _greedy(reference: Decoder, candidate: Decoder, prompt: list[int], count: int, tolerance: float) -> int:
     """Return how many tokens of the greedy text are equal: all, or those before a tie within the tolerance."""
-    texts = [_continue(decoder, prompt, count) for decoder in (reference, candidate)]
+    texts = [
+        [int(ids_B[0]) for ids_B in generate(decoder, [prompt], count, GREEDY, [sample_rng(0, 0)])]
+        for decoder in (reference, candidate)
+    ]
     for place, (expected, given) in enumerate(zip(*texts, strict=True)):
         if expected != given:
             seen = prompt + texts[0][:place]
@@ -115,10 +113,6 @@ def _greedy(reference: Decoder, candidate: Decoder, prompt: list[int], count: in
             _pass(f"the greedy text (token {place + 1})", margin, 2 * tolerance)
             return place
     return count
-
-
-def _continue(decoder: Decoder, prompt: Sequence[int], count: int) -> list[int]:
-    return [int(ids_B[0]) for ids_B in generate(decoder, [prompt], count, GREEDY, [sample_rng(0, 0)])]
 
 
 def _larger(largest: float, expected: Sequence[Logits], given: Sequence[Logits]) -> float:

@@ -102,7 +102,7 @@ class _PortableGraph(TransformerGraph):
 
     def _head_norm(self, name: str, x_BTC: str) -> str:
         """Add an RMS normalisation of each head by itself; return its output."""
-        heads = self.integers("shape/heads", 0, 0, self.config.n_head, self.config.head_size)  # 0 keeps the dimension
+        heads = self.integers("shape/heads", 0, 0, self.config.n_head, self.network.head_size)  # 0 keeps the dimension
         flat = self.integers("shape/flat", 0, 0, self.config.n_embd)
         x_BTHD = self.node("Reshape", f"{name}/heads", [x_BTC, heads])
         return self.node("Reshape", f"{name}/flat", [self._rms_norm(name, x_BTHD), flat])

@@ -21,13 +21,8 @@ from onnx import TensorProto
 
 from gptmodel.export.graph_builder import GraphBuilder
 
-FLOAT, DOUBLE, INT32, INT64, BOOL = (
-    TensorProto.FLOAT,
-    TensorProto.DOUBLE,
-    TensorProto.INT32,
-    TensorProto.INT64,
-    TensorProto.BOOL,
-)
+FLOAT, DOUBLE = TensorProto.FLOAT, TensorProto.DOUBLE
+INT32, INT64, BOOL = TensorProto.INT32, TensorProto.INT64, TensorProto.BOOL
 
 
 def build() -> onnx.ModelProto:
@@ -104,9 +99,8 @@ def _draw(graph: GraphBuilder, kept_BV: str, greedy_B1: str) -> str:
     uniform_1B = graph.node("Gather", "uniform/row", ["uniform", "step"], axis=0)
     uniform_B1 = graph.node("Transpose", "uniform/column", [uniform_1B], perm=[1, 0])
     point_B1 = graph.node("Mul", "mass/point", [total_B1, uniform_B1])
-    passed_BV = graph.node(
-        "Cast", "mass/passed", [graph.node("LessOrEqual", "mass/before", [mass_BV, point_B1])], to=INT64
-    )
+    before_BV = graph.node("LessOrEqual", "mass/before", [mass_BV, point_B1])
+    passed_BV = graph.node("Cast", "mass/passed", [before_BV], to=INT64)
     drawn_B1 = graph.node("ReduceSum", "drawn", [passed_BV, graph.integers("axis_1", 1)], keepdims=1)
     possible_BV = graph.node("Greater", "possible", [kept_BV, graph.constant("zero", np.array(0.0))])
     last_BV = graph.node("Cast", "possible/number", [possible_BV], to=FLOAT)
@@ -122,15 +116,13 @@ def _state(graph: GraphBuilder, token_B1: str) -> None:
     is_token_BV = graph.node("Equal", "seen/new", [token_B1, "rank"])
     graph.node("Or", "seen/all", ["seen", is_token_BV], ["next_seen"])
     graph.node("Add", "step/next", ["step", unit], ["next_step"])
-    place_B = graph.node(
-        "Add", "place/next", ["last_place", graph.constant("unit/int32", np.array(1, np.int32))], ["next_last_place"]
-    )
+    unit_int32 = graph.constant("unit/int32", np.array(1, np.int32))
+    place_B = graph.node("Add", "place/next", ["last_place", unit_int32], ["next_last_place"])
     column_B1 = graph.node("Unsqueeze", "place/column", [place_B, graph.integers("last", -1)])
     graph.node("Cast", "place/position", [column_B1], ["next_position_ids"], to=INT64)
     steps = graph.node("Squeeze", "steps", [graph.node("Shape", "steps/list", ["uniform"], start=0, end=1)])
-    row_N1 = graph.node(
-        "Unsqueeze", "steps/column", [graph.node("Range", "steps/all", [none, steps, unit]), graph.integers("last", -1)]
-    )
+    row_N = graph.node("Range", "steps/all", [none, steps, unit])
+    row_N1 = graph.node("Unsqueeze", "steps/column", [row_N, graph.integers("last", -1)])
     now_N1 = graph.node("Equal", "steps/now", [row_N1, "step"])
     token_1B = graph.node("Transpose", "token/row", [token_B1], perm=[1, 0])
     graph.node("Where", "tokens/all", [now_N1, token_1B, "tokens"], ["next_tokens"])

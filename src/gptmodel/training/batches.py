@@ -50,9 +50,8 @@ class Windows:
     def starts(self, step: int) -> Ints:
         """Return the first token of each window of the global batch of `step`, shape (batch_size,)."""
         if self.order == "random":
-            return np.random.default_rng([self.seed, step]).integers(
-                0, self.tokens - self.context, size=self.batch_size
-            )
+            rng = np.random.default_rng([self.seed, step])
+            return rng.integers(0, self.tokens - self.context, size=self.batch_size)
         number = np.arange(step * self.batch_size, (step + 1) * self.batch_size)  # of windows since the beginning
         epochs, positions = np.divmod(number, self.per_epoch)
         starts = np.empty(self.batch_size, dtype=np.int64)

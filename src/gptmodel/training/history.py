@@ -40,24 +40,11 @@ class Observer(Protocol):
         """An entry of the timeline."""
 
 
-class Nobody:
-    """An observer that looks away."""
-
-    def began(self, facts: Mapping[str, Any]) -> None:
-        """Ignore it."""
-
-    def evaluated(self, point: Point, tokens_per_second: float) -> None:
-        """Ignore it."""
-
-    def sampled(self, entry: TimelineEntry) -> None:
-        """Ignore it."""
-
-
 @dataclass
 class Guarded:
     """An observer that cannot end a training: its first exception is said in one line, and nobody observes any more."""
 
-    observer: Observer
+    observer: Observer | None
     say: Callable[[str], None]
 
     def began(self, facts: Mapping[str, Any]) -> None:
@@ -73,12 +60,14 @@ class Guarded:
         self._tell(lambda observer: observer.sampled(entry))
 
     def _tell(self, event: Callable[[Observer], None]) -> None:
+        if self.observer is None:
+            return
         try:
             event(self.observer)
         except Exception as error:  # any bug of an observer: it is said, and it must not lose a training
             reason = " ".join(f"{type(error).__name__}: {error}".split())
             self.say(f"{type(self.observer).__name__} failed ({reason}): the training goes on unobserved")
-            self.observer = Nobody()
+            self.observer = None
 
 
 @dataclass

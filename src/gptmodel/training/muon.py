@@ -4,8 +4,6 @@ It replaces the gradient of a matrix by the nearest orthogonal one, so that ever
 same speed. The formulas are those of `torch.optim.Muon` (a test holds the two against each other); ours takes the
 query, key and value parts of the fused matrix each for itself, which torch's cannot, treats all matrices of one shape
 in one batched product, and can skip a step on the device, without asking the host.
-
-Left out on purpose: parameter groups with learning rates of their own, shapes other than matrices.
 """
 
 import math
@@ -57,8 +55,7 @@ class Muon:
         """Return (direction, weight) of every single matrix, those of one shape together."""
         found: dict[tuple[int, ...], list[tuple[Tensor, Tensor]]] = {}
         for matrix, direction in zip(self._matrices, directions, strict=True):
-            parts = zip(direction.chunk(matrix.parts), matrix.weight.chunk(matrix.parts), strict=True)
-            for part, weight in parts:
+            for part, weight in zip(direction.chunk(matrix.parts), matrix.weight.chunk(matrix.parts), strict=True):
                 found.setdefault(tuple(part.shape), []).append((part, weight))
         return list(found.values())
 

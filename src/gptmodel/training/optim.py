@@ -53,9 +53,8 @@ class Optimizer:
         for name, momentum in self._muon.momentum.items():
             momentum.copy_(tensors[f"muon/{name}"])
         for name, tensor in tensors.items():
-            kind, _, rest = name.partition("/")
-            if kind == "adamw":
-                parameter, _, key = rest.rpartition("/")
+            if name.startswith("adamw/"):
+                parameter, _, key = name.removeprefix("adamw/").rpartition("/")
                 owner = self._named[parameter]
                 self._adamw.state[owner][key] = tensor.to(owner.device).clone()
 

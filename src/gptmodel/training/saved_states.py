@@ -8,7 +8,6 @@ One folder per fingerprint (of parameters, data and code), so that no changed ex
     .resume/3f9a/step-00001200.safetensors      a state: tensors, and in the file's header facts and a hash of the file
 
 It is no DVC output: DVC deletes outputs before a run, and keeping them (`persist`) hands old states to new experiments.
-Left out on purpose: what the tensors mean, when to save, processes other than the one that writes.
 """
 
 import errno
@@ -219,7 +218,12 @@ def _leaves(value: Mapping[str, Any], path: tuple[str, ...] = ()) -> Iterator[tu
 
 def _read(path: Path, step: int) -> State:
     """Return the state in a file after checking every byte of it; `Damaged` if it is not what was saved."""
-    data = _bytes(path)
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        if error.errno not in (errno.ENOENT, errno.EIO):
+            raise
+        raise Damaged(f"{path} is damaged ({error.strerror})") from None
     try:
         length = int.from_bytes(data[:8], "little")  # of the header: https://github.com/huggingface/safetensors
         expected, _, text = json.loads(data[8 : 8 + length])["__metadata__"][_FACTS].partition(" ")
@@ -240,15 +244,6 @@ def _digest(data: bytes, offset: int) -> str:
     digest.update(_UNHASHED.encode())
     digest.update(memoryview(data)[offset + len(_UNHASHED) :])
     return digest.hexdigest()
-
-
-def _bytes(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        if error.errno not in (errno.ENOENT, errno.EIO):
-            raise
-        raise Damaged(f"{path} is damaged ({error.strerror})") from None
 
 
 def _steps(where: Path) -> list[int]:

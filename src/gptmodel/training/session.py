@@ -129,7 +129,7 @@ class Session:
             machine.numerics,
             skip_nonfinite=meta.engine.nonfinite == "skip",
             world=self.world,
-            say=say if self.world.is_main else _nobody_hears,
+            say=say if self.world.is_main else lambda line: None,
         )
         if saved:
             trainer.load(saved.tensors, saved.facts["trainer"])
@@ -151,10 +151,6 @@ def held(
     store = Store(saved_states.folder(fingerprint(session.identity())), resume.keep, say)
     with store.held():
         yield replace(session, store=store)
-
-
-def _nobody_hears(line: str) -> None:
-    """Say nothing: process 0 says it."""
 
 
 def _speed(trainer: Trainer, history: History, machine: Machine, world: World, seconds: float) -> Speed:

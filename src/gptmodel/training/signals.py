@@ -1,7 +1,4 @@
-"""SIGTERM and Ctrl-C as a request that a loop obeys when it suits it: at its next step, with everything saved.
-
-Left out on purpose: what to save and what to say (the loop raises `errors.Stopped`), and agreement between processes.
-"""
+"""SIGTERM and Ctrl-C as a request that a loop obeys when it suits it: at its next step, with everything saved."""
 
 import signal
 import threading
@@ -15,20 +12,15 @@ class Requests:
     """What the operating system, or the person at the keyboard, has asked for so far."""
 
     def __init__(self) -> None:
-        self._first: Signals | None = None
+        self.signal: Signals | None = None  # the first that arrived; None while the work may go on
         self._interrupted = False
-
-    @property
-    def signal(self) -> Signals | None:
-        """The first signal that arrived; None while the work may go on."""
-        return self._first
 
     def receive(self, number: int, frame: FrameType | None = None) -> None:
         """Note a signal; a second SIGINT raises `KeyboardInterrupt` at once, because the person insists."""
         if number == signal.SIGINT and self._interrupted:
             raise KeyboardInterrupt
         self._interrupted = self._interrupted or number == signal.SIGINT
-        self._first = self._first or Signals(number)
+        self.signal = self.signal or Signals(number)
 
 
 @contextmanager
