@@ -1,9 +1,7 @@
 """What can be seen of one trained model, as data for a page: its surprise over a passage, attention, lens, weights.
 
 All models show the same passage, which begins and ends where no token reaches across, so that they can be laid side by
-side.
-
-Sources: those of `gptmodel.evaluation.internals` for attention and lens.
+side. Sources of attention and lens: see `internals`.
 """
 
 import base64
@@ -133,7 +131,7 @@ def expected(network: LanguageModel, tokenizer: Tokenizer, ids: Ids, start: int,
 
 
 def attention(inside: Internals) -> Attention | None:
-    """Return every head's weights as base64 of bytes, 255 for 1.0, a row for each reading token; None for a bigram."""
+    """Return every head's weights; None for a bigram."""
     if inside.attention_LHTT is None:
         return None
     heads_LHTT = (inside.attention_LHTT * 255).round().to(torch.uint8).numpy()
@@ -150,18 +148,14 @@ def lens(inside: Internals, targets: Ids) -> Lens | None:
         return None
     tokenizer = inside.tokenizer
     targets_T = torch.from_numpy(targets.astype(np.int64))
+    top = [likeliest(tokenizer, logits_TV, LENS_ALTERNATIVES) for logits_TV in inside.lens_LTV]
+    nats = [float(costs(tokenizer, logits_TV, targets_T).mean()) for logits_TV in inside.lens_LTV]
     return Lens(
         tokens=inside.tokens,
         targets=[readable(tokenizer, token) for token in targets.tolist()],
         layers=["embedding", *(f"block {number}" for number in range(1, len(inside.lens_LTV)))],
-        top=[
-            [_rounded(candidates) for candidates in likeliest(tokenizer, logits_TV, LENS_ALTERNATIVES)]
-            for logits_TV in inside.lens_LTV
-        ],
-        nats=[
-            round(float(costs(tokenizer, logits_TV, targets_T).mean()), PROBABILITY_DIGITS)
-            for logits_TV in inside.lens_LTV
-        ],
+        top=[[_rounded(candidates) for candidates in layer] for layer in top],
+        nats=[round(cost, PROBABILITY_DIGITS) for cost in nats],
     )
 
 

@@ -57,14 +57,6 @@ class Bytes(NamedTuple):
             )
         return cls(np.repeat(np.arange(len(ids)), sizes), character)
 
-    def of_tokens(self, values: Floats) -> Floats:
-        """Return the sum of `values` (bytes,) over each token, shape (tokens,)."""
-        return np.asarray(np.bincount(self.token, values), dtype=np.float64)
-
-    def of_characters(self, values: Floats) -> Floats:
-        """Return the sum of `values` (bytes,) over each character, shape (characters,)."""
-        return np.asarray(np.bincount(self.character, values), dtype=np.float64)
-
 
 def spans(tokenizer: Tokenizer, ids: Ids, text: str) -> Ints:
     """Return the first character of each token and the one after its last, shape (tokens, 2).
@@ -84,7 +76,7 @@ def characters_per_token(tokenizer: Tokenizer, ids: Ids, text: str) -> Floats:
     They add up to the characters of `text`. `UserError` if `ids` are not those of `text`.
     """
     owner = Bytes.of(tokenizer, ids, text)
-    return owner.of_tokens((1 / np.bincount(owner.character))[owner.character])
+    return np.bincount(owner.token, (1 / np.bincount(owner.character))[owner.character])
 
 
 def character_nats(tokenizer: Tokenizer, ids: Ids, token_nats: Floats, text: str) -> Floats:
@@ -93,7 +85,7 @@ def character_nats(tokenizer: Tokenizer, ids: Ids, token_nats: Floats, text: str
     `UserError` if `ids` are not those of `text`.
     """
     owner = Bytes.of(tokenizer, ids, text)
-    return owner.of_characters((token_nats / np.bincount(owner.token))[owner.token])
+    return np.bincount(owner.character, (token_nats / np.bincount(owner.token))[owner.token])
 
 
 @dataclass(frozen=True)
