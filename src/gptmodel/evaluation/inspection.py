@@ -20,24 +20,16 @@ from gptmodel.data.tokenizer import Tokenizer
 from gptmodel.evaluation import weights
 from gptmodel.evaluation.internals import Internals, costs, evaluating, likeliest, read_ids, readable
 from gptmodel.evaluation.surprisal import spans
+from gptmodel.evaluation.weights import PROBABILITY_DIGITS
 from gptmodel.model.networks import LanguageModel
 from gptmodel.results.corpus import SplitName
-from gptmodel.results.evaluation import (
-    Attention,
-    Candidate,
-    InspectedPassage,
-    Inspection,
-    Lens,
-    Scored,
-    TokenSurprisal,
-)
+from gptmodel.results.evaluation import Attention, Candidate, InspectedPassage, Inspection, Lens, Scored, TokenSurprisal
 
 ALTERNATIVES = 5  # for each token of the passage
 LENS_ALTERNATIVES = 3  # for each layer and token of the excerpt
 EMBEDDED_TOKENS = 400  # more points than that hide each other
 BIGRAM_TOKENS = 40
 TOKENS_PER_BATCH = 2048  # more are slower on a CPU
-PROBABILITY_DIGITS = 4  # decimals kept
 _LINE = re.compile(r"(?<=\n)(?!\n)")
 _END = re.compile(rf"{_LINE.pattern}|(?= )")  # no unit of `data.pretokenizer` reaches across, so no token does
 

@@ -76,7 +76,8 @@ def characters_per_token(tokenizer: Tokenizer, ids: Ids, text: str) -> Floats:
     They add up to the characters of `text`. `UserError` if `ids` are not those of `text`.
     """
     owner = Bytes.of(tokenizer, ids, text)
-    return np.bincount(owner.token, (1 / np.bincount(owner.character))[owner.character])
+    shares = (1 / np.bincount(owner.character))[owner.character]
+    return np.asarray(np.bincount(owner.token, shares), dtype=np.float64)
 
 
 def character_nats(tokenizer: Tokenizer, ids: Ids, token_nats: Floats, text: str) -> Floats:
@@ -85,7 +86,8 @@ def character_nats(tokenizer: Tokenizer, ids: Ids, token_nats: Floats, text: str
     `UserError` if `ids` are not those of `text`.
     """
     owner = Bytes.of(tokenizer, ids, text)
-    return np.bincount(owner.character, (token_nats / np.bincount(owner.token))[owner.token])
+    byte_nats = (token_nats / np.bincount(owner.token))[owner.token]
+    return np.asarray(np.bincount(owner.character, byte_nats), dtype=np.float64)
 
 
 @dataclass(frozen=True)

@@ -116,11 +116,6 @@ def evaluated(run: Run, folder: ModelFolder) -> None:
     run.log_table([sample.model_dump() for sample in samples], "samples.json")
 
 
-def inspected(run: Run, folder: ModelFolder) -> None:
-    """Log the outputs of the stage inspect."""
-    run.log_folder(folder.inspection, folder.inspection.name)
-
-
 def exported(run: Run, folder: ModelFolder) -> None:
     """Log the outputs of the stage export."""
     graphs = BundleInfo.read(folder.bundle / "bundle.json").graphs
@@ -136,18 +131,13 @@ def benchmarked(run: Run, folder: ModelFolder) -> None:
     run.log_folder(folder.benchmark, folder.benchmark.name)
 
 
-def reported(run: Run, folder: ModelFolder) -> None:
-    """Log the outputs of the stage report, which are of all models."""
-    run.log_folder(layout.REPORTS, "report")
-
-
 LOG: dict[str, Callable[[Run, ModelFolder], None]] = {
     "train": trained,
     "evaluate": evaluated,
-    "inspect": inspected,
+    "inspect": lambda run, folder: run.log_folder(folder.inspection, folder.inspection.name),
     "export": exported,
     "benchmark": benchmarked,
-    "report": reported,
+    "report": lambda run, _: run.log_folder(layout.REPORTS, "report"),  # of all models
 }
 
 
