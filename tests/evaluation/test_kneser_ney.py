@@ -8,8 +8,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from gptmodel.evaluation.kneser_ney import KneserNey, Level
-from tests.support.counts import kneser_ney_nats, unigram_nats
+from gptmodel.evaluation.kneser_ney import KneserNey, Level, kneser_ney_nats
+from gptmodel.evaluation.ngram import unigram_nats
 
 VOCAB = 4
 ids_of = st.lists(st.integers(0, VOCAB - 1), max_size=40)

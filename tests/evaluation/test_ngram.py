@@ -7,8 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gptmodel.evaluation.ngram import Bigram, unigram_probabilities
-from tests.support.counts import bigram_nats, unigram_nats
+from gptmodel.evaluation.ngram import Bigram, bigram_nats, unigram_nats, unigram_probabilities
 
 VOCAB = 5
 texts = st.lists(st.integers(0, VOCAB - 1), max_size=40).map(lambda ids: np.array(ids, dtype=np.uint16))

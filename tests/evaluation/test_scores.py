@@ -11,7 +11,7 @@ from gptmodel.data.dataset import Dataset
 from gptmodel.data.fitting import fit_bpe, fit_char
 from gptmodel.data.tokenizer import naming_nats
 from gptmodel.errors import UserError
-from gptmodel.evaluation import scores
+from gptmodel.evaluation import ngram, scores
 from gptmodel.evaluation.bootstrap import interval
 from gptmodel.evaluation.contamination import shared_text
 from gptmodel.evaluation.dynamic_evaluation import dynamic_nats
@@ -20,7 +20,7 @@ from gptmodel.model.loss import sliding_nats, total_nats
 from gptmodel.model.networks import LanguageModel, count_parameters
 from gptmodel.results.corpus import SplitName
 from gptmodel.results.evaluation import Breakdown, Metrics, Scored
-from tests.support import counts, records
+from tests.support import records
 from tests.support.bundles import random_network
 from tests.support.datasets import in_memory
 
@@ -55,8 +55,8 @@ def test_every_figure_counts_every_character(kind: str, level: str) -> None:
         assert score.bits_per_char == pytest.approx(bits(total_nats(network, ids, CPU)), rel=1e-6)
         assert score.sliding_bits_per_char == pytest.approx(bits(sliding_nats(network, ids, CPU)))
         assert score.dynamic_bits_per_char == pytest.approx(bits(dynamic_nats(network, ids, CPU, RATE)))
-        assert score.unigram_bits_per_char == pytest.approx(bits(counts.unigram_nats(train, ids, vocab_size)))
-        assert score.bigram_bits_per_char == pytest.approx(bits(counts.bigram_nats(train, ids, vocab_size)))
+        assert score.unigram_bits_per_char == pytest.approx(bits(ngram.unigram_nats(train, ids, vocab_size)))
+        assert score.bigram_bits_per_char == pytest.approx(bits(ngram.bigram_nats(train, ids, vocab_size)))
         assert score.loss_nats * len(ids) == pytest.approx(score.bits_per_char * math.log(2) * len(text))
         assert score.bits_per_byte * len(text.encode()) == pytest.approx(score.bits_per_char * len(text))
         assert (score.tokens, score.characters) == (len(ids), len(text))

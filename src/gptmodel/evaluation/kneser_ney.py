@@ -15,6 +15,14 @@ import numpy as np
 from gptmodel.arrays import Floats, Ids, Ints
 
 
+def kneser_ney_nats(train_ids: Ids, ids: Ids, vocab_size: int, order: int) -> float:
+    """Return the total nats of `ids` under the counts of `train_ids`, predicted from up to `order - 1` tokens before.
+
+    Every token is scored: the first ones are predicted from the tokens that exist, the first of all from none.
+    """
+    return float((-np.log(KneserNey.fit(train_ids, vocab_size, order).probabilities(ids))).sum())
+
+
 @dataclass(frozen=True)
 class Level:
     """The n-grams of one length, and what they say beside the n-grams one token shorter.
@@ -63,7 +71,7 @@ class KneserNey:
         return cls(vocab_size, list(_levels(train_ids, vocab_size, min(order, len(train_ids)))))
 
     def probabilities(self, ids: Ids) -> Floats:
-        """Return the probability of each token given those before it, none before the first, shape (len(ids),).
+        """Return the probability of each token given those before it, shape (len(ids),).
 
         >>> KneserNey.fit(np.array([], dtype=np.int64), vocab_size=4, order=3).probabilities(np.array([0, 2]))
         array([0.25, 0.25])

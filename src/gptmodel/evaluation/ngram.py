@@ -16,6 +16,20 @@ from numpy.typing import NDArray
 from gptmodel.arrays import Floats, Ids
 
 
+def unigram_nats(train_ids: Ids, ids: Ids, vocab_size: int) -> float:
+    """Return the total nats of `ids` under the token frequencies of `train_ids`, each count raised by one.
+
+    >>> round(unigram_nats(np.array([0, 0, 1]), np.array([0]), vocab_size=3), 4)  # -log((2 + 1) / (3 + 3))
+    0.6931
+    """
+    return Counts.fit(train_ids, vocab_size).unigram_nats(ids)
+
+
+def bigram_nats(train_ids: Ids, ids: Ids, vocab_size: int) -> float:
+    """Return the total nats of `ids` under interpolated Kneser-Ney over pairs (see `Counts.bigram_nats`)."""
+    return Counts.fit(train_ids, vocab_size).bigram_nats(ids)
+
+
 def unigram_probabilities(train_ids: Ids, vocab_size: int) -> Floats:
     """Return the add-one frequencies of `train_ids`, shape (vocab_size,)."""
     counts = np.bincount(train_ids, minlength=vocab_size) + 1
@@ -88,12 +102,7 @@ class Counts:
         return cls(unigram_probabilities(train_ids, vocab_size), Bigram.fit(train_ids, vocab_size))
 
     def unigram_nats(self, ids: Ids) -> float:
-        """Return the total nats of `ids` by the frequency of each token.
-
-        >>> counts = Counts.fit(np.array([0, 0, 1]), vocab_size=3)
-        >>> round(counts.unigram_nats(np.array([0])), 4)  # -log((2 + 1) / (3 + 3))
-        0.6931
-        """
+        """Return the total nats of `ids` by the frequency of each token."""
         return float(-np.log(self.unigram)[ids].sum())
 
     def bigram_nats(self, ids: Ids) -> float:
