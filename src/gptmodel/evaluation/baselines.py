@@ -72,13 +72,10 @@ class Counted:
     def table(self) -> pd.DataFrame:
         """Return a row per baseline: its name, its order, and its bits per character for each split."""
         splits = self.scores.splits
-        columns: dict[str, list[str] | list[int] | list[float]] = {
-            "name": [score.name for score in splits["validation"]],
-            "order": [score.order for score in splits["validation"]],
-        }
+        table = pd.DataFrame([{"name": score.name, "order": score.order} for score in splits["validation"]])
         for split, scores in splits.items():
-            columns[f"{split}_bits_per_char"] = [score.bits_per_char for score in scores]
-        return pd.DataFrame(columns)
+            table[f"{split}_bits_per_char"] = [score.bits_per_char for score in scores]
+        return table
 
     def write(self, folder: Path) -> None:
         """Write baselines.json, baselines.csv (the table) and what each character costs the best baseline."""

@@ -58,20 +58,18 @@ def by_position(token_nats: Floats, characters: Floats, context: int) -> list[Po
     tokens = np.bincount(number, minlength=len(ends))
     nats = np.bincount(number, token_nats[1:], minlength=len(ends))
     length = np.bincount(number, characters[1:], minlength=len(ends))
-    bins = []
-    for k in np.flatnonzero(tokens):
-        first = ends[k - 1] + 1 if k else 1
-        bins.append(
-            PositionBin(
-                first=first,
-                last=ends[k],
-                tokens_seen=math.sqrt(first * ends[k]),
-                tokens=int(tokens[k]),
-                nats_per_token=float(nats[k] / tokens[k]),
-                bits_per_char=float(nats[k] / math.log(2) / length[k]),
-            )
+    firsts = [1, *(end + 1 for end in ends)]
+    return [
+        PositionBin(
+            first=firsts[k],
+            last=ends[k],
+            tokens_seen=math.sqrt(firsts[k] * ends[k]),
+            tokens=int(tokens[k]),
+            nats_per_token=float(nats[k] / tokens[k]),
+            bits_per_char=float(nats[k] / math.log(2) / length[k]),
         )
-    return bins
+        for k in np.flatnonzero(tokens)
+    ]
 
 
 def by_class(text: str, costs: Floats) -> list[ClassShare]:

@@ -12,6 +12,7 @@ import torch
 
 from gptmodel.arrays import Ids
 from gptmodel.errors import UserError
+from gptmodel.evaluation.internals import evaluating
 from gptmodel.model.networks import LanguageModel
 
 POSITIONS = 8  # of a window from which on the tokens are changed
@@ -35,9 +36,7 @@ def check_causal(network: LanguageModel, ids: Ids, device: torch.device) -> None
     length, vocab_size = len(tokens_T), network.vocab_size
     if length < 2 or vocab_size < 2:
         return
-    training = network.training
-    network.eval()
-    try:
+    with evaluating(network):
         logits_TV = network(tokens_T[None])[0][0]
         others_T = (tokens_T + 1 + torch.arange(length, device=device) % (vocab_size - 1)) % vocab_size
         for position in sorted({int(position) for position in np.linspace(1, length - 1, POSITIONS)}):
@@ -48,8 +47,6 @@ def check_causal(network: LanguageModel, ids: Ids, device: torch.device) -> None
                     f"the network sees the future: with other tokens from position {position} of a window on, logits "
                     f"before it change by {moved:.2g}, so its figures mean nothing; make it causal and train it again"
                 )
-    finally:
-        network.train(training)
 
 
 def shared_text(train_text: str, text: str) -> float:

@@ -1,9 +1,7 @@
 """What can be seen of one trained model, as data for a page: its surprise over a passage, attention, lens, weights.
 
 All models show the same passage, which begins and ends where no token reaches across, so that they can be laid side by
-side.
-
-Sources: those of `gptmodel.evaluation.internals` for attention and lens.
+side. Sources of attention and lens: see `internals`.
 """
 
 import base64
@@ -21,24 +19,16 @@ from gptmodel.data.dataset import Dataset
 from gptmodel.data.tokenizer import Tokenizer, spans
 from gptmodel.evaluation import weights
 from gptmodel.evaluation.internals import Internals, costs, evaluating, likeliest, read_ids, readable
+from gptmodel.evaluation.weights import PROBABILITY_DIGITS
 from gptmodel.model.networks import LanguageModel
 from gptmodel.results.corpus import SplitName
-from gptmodel.results.evaluation import (
-    Attention,
-    Candidate,
-    InspectedPassage,
-    Inspection,
-    Lens,
-    Scored,
-    TokenSurprisal,
-)
+from gptmodel.results.evaluation import Attention, Candidate, InspectedPassage, Inspection, Lens, Scored, TokenSurprisal
 
 ALTERNATIVES = 5  # for each token of the passage
 LENS_ALTERNATIVES = 3  # for each layer and token of the excerpt
 EMBEDDED_TOKENS = 400  # more points than that hide each other
 BIGRAM_TOKENS = 40
 TOKENS_PER_BATCH = 2048  # more are slower on a CPU
-PROBABILITY_DIGITS = 4  # decimals kept
 _LINE = re.compile(r"(?<=\n)(?!\n)")
 _END = re.compile(rf"{_LINE.pattern}|(?= )")  # no unit of `data.pretokenizer` reaches across, so no token does
 
@@ -132,7 +122,7 @@ def expected(network: LanguageModel, tokenizer: Tokenizer, ids: Ids, start: int,
 
 
 def attention(inside: Internals) -> Attention | None:
-    """Return every head's weights as base64 of bytes, 255 for 1.0, a row for each reading token; None for a bigram."""
+    """Return every head's weights; None for a bigram."""
     if inside.attention_LHTT is None:
         return None
     heads_LHTT = (inside.attention_LHTT * 255).round().to(torch.uint8).numpy()
@@ -149,18 +139,14 @@ def lens(inside: Internals, targets: Ids) -> Lens | None:
         return None
     tokenizer = inside.tokenizer
     targets_T = torch.from_numpy(targets.astype(np.int64))
+    top = [likeliest(tokenizer, logits_TV, LENS_ALTERNATIVES) for logits_TV in inside.lens_LTV]
+    nats = [float(costs(tokenizer, logits_TV, targets_T).mean()) for logits_TV in inside.lens_LTV]
     return Lens(
         tokens=inside.tokens,
         targets=[readable(tokenizer, token) for token in targets.tolist()],
         layers=["embedding", *(f"block {number}" for number in range(1, len(inside.lens_LTV)))],
-        top=[
-            [_rounded(candidates) for candidates in likeliest(tokenizer, logits_TV, LENS_ALTERNATIVES)]
-            for logits_TV in inside.lens_LTV
-        ],
-        nats=[
-            round(float(costs(tokenizer, logits_TV, targets_T).mean()), PROBABILITY_DIGITS)
-            for logits_TV in inside.lens_LTV
-        ],
+        top=[[_rounded(candidates) for candidates in layer] for layer in top],
+        nats=[round(cost, PROBABILITY_DIGITS) for cost in nats],
     )
 
 

@@ -19,7 +19,6 @@ from gptmodel.arrays import Floats, Ids
 def unigram_nats(train_ids: Ids, ids: Ids, vocab_size: int) -> float:
     """Return the total nats of `ids` under the token frequencies of `train_ids`, each count raised by one.
 
-    >>> import numpy as np
     >>> round(unigram_nats(np.array([0, 0, 1]), np.array([0]), vocab_size=3), 4)  # -log((2 + 1) / (3 + 3))
     0.6931
     """
@@ -114,8 +113,7 @@ class Counts:
         """
         if len(ids) == 0:
             return 0.0
-        first = self.unigram_nats(ids[:1])
-        return first - float(np.log(self.bigram.probabilities(ids[:-1], ids[1:])).sum())
+        return self.unigram_nats(ids[:1]) - float(np.log(self.bigram.probabilities(ids[:-1], ids[1:])).sum())
 
 
 def _pair_keys(previous: Ids, following: Ids, vocab_size: int) -> NDArray[np.int64]:

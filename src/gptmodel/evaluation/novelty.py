@@ -14,7 +14,7 @@ text); Welleck et al. (2020), "Neural Text Generation With Unlikelihood Training
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from itertools import chain
 
 from gptmodel.evaluation import lexicon, memorization
@@ -84,8 +84,7 @@ class Counts:
 def assess(written: Samples, train: str, held_out: str, language: str | None) -> Novelty:
     """Return the figures of the samples, together and each alone, of held-out text, and warnings.
 
-    `held_out` has text. `language` is that of the texts ("fr", "en") or None. `warnings` are sentences, none if nothing
-    stands out.
+    `held_out` has text. `language` is that of the texts ("fr", "en") or None.
     """
     samples = written.samples
     parts = [Part(sample.prompt, sample.text) for sample in samples]
@@ -93,25 +92,20 @@ def assess(written: Samples, train: str, held_out: str, language: str | None) ->
     knows = lexicon.load(language)
     spans = memorization.copied_spans([part.text for part in everything], train)
     counted = _count(everything, spans, train, language, knows)
-    has_lexicon = knows is not None
-    of_samples = _pool(counted[: len(parts)]).figures(has_lexicon)
-    of_held_out = _pool(counted[len(parts) :]).figures(has_lexicon)
+    of_samples = _pool(counted[: len(parts)]).figures(knows is not None)
+    of_held_out = _pool(counted[len(parts) :]).figures(knows is not None)
     per_sample = [
         SampleNovelty(
             prompt=sample.prompt,
             temperature=sample.temperature,
             seed=sample.seed,
             copies=_listed(sample.text, copied, train),
-            **dict(counts.figures(has_lexicon)),
+            **dict(counts.figures(knows is not None)),
         )
         for sample, copied, counts in zip(samples, spans, counted, strict=False)
     ]
-    return Novelty(
-        samples=of_samples,
-        held_out=of_held_out,
-        per_sample=per_sample,
-        warnings=warnings(of_samples, of_held_out, per_sample),
-    )
+    found = warnings(of_samples, of_held_out, per_sample)
+    return Novelty(samples=of_samples, held_out=of_held_out, per_sample=per_sample, warnings=found)
 
 
 def excerpts(text: str, lengths: list[int]) -> list[Part]:
@@ -202,18 +196,9 @@ def _count(
 
 def _pool(counted: Sequence[Counts]) -> Counts:
     """Return the sums of the counts, and the longest of the copies."""
-    return Counts(
-        longest=max((counts.longest for counts in counted), key=len),
-        words=sum(counts.words for counts in counted),
-        in_training=sum(counts.in_training for counts in counted),
-        in_lexicon=sum(counts.in_lexicon for counts in counted),
-        known=sum(counts.known for counts in counted),
-        distinct=sum(counts.distinct for counts in counted),
-        runs=sum(counts.runs for counts in counted),
-        repeated=sum(counts.repeated for counts in counted),
-        sequences=sum(counts.sequences for counts in counted),
-        copied=sum(counts.copied for counts in counted),
-    )
+    numbers = [field.name for field in fields(Counts) if field.name != "longest"]
+    sums = {name: sum(getattr(counts, name) for counts in counted) for name in numbers}
+    return Counts(longest=max((counts.longest for counts in counted), key=len), **sums)
 
 
 def _share(part: int, whole: int) -> float:

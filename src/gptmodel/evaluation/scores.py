@@ -85,44 +85,22 @@ def score(
         breakdowns[split] = breakdown.breakdown(
             split, data.tokenizer, part.ids, nats, part.text, network.context, meta.fingerprint
         )
-        scored[split] = _split_score(
-            part,
-            exact=Score.of(float(nats.sum()), len(part.ids), part.text),
-            interval=bootstrap.interval(costs[split]),
-            sliding_nats=sliding_nats(network, part.ids, device),
-            dynamic_nats=dynamic_nats(network, part.ids, device, dynamic_rate),
-            counts=counts,
-            train=texts["train"],
+        exact = Score.of(float(nats.sum()), len(part.ids), part.text)
+        interval = bootstrap.interval(costs[split])
+        scored[split] = SplitScore(
+            loss_nats=exact.loss_nats,
+            bits_per_char=exact.bits_per_char,
+            bits_per_byte=exact.bits_per_byte,
+            word_perplexity=exact.word_perplexity,
+            tokens=exact.tokens,
+            characters=exact.characters,
+            bits_per_char_low=interval.low,
+            bits_per_char_high=interval.high,
+            sliding_bits_per_char=part.bits_per_char(sliding_nats(network, part.ids, device)),
+            dynamic_bits_per_char=part.bits_per_char(dynamic_nats(network, part.ids, device, dynamic_rate)),
+            unigram_bits_per_char=part.bits_per_char(counts.unigram_nats(part.ids)),
+            bigram_bits_per_char=part.bits_per_char(counts.bigram_nats(part.ids)),
+            lines_in_training=shared_text(texts["train"], part.text),
         )
-    parameters = count_parameters(network)
-    metrics = Metrics(
-        best_step=meta.best_step, parameters=parameters, validation=scored["validation"], test=scored.get("test")
-    )
+    metrics = Metrics(best_step=meta.best_step, parameters=count_parameters(network), **scored)
     return Scores(metrics, CharacterCosts.of(costs, texts), breakdowns[metrics.main_split])
-
-
-def _split_score(
-    part: EncodedText,
-    exact: Score,
-    interval: bootstrap.Interval,
-    sliding_nats: float,
-    dynamic_nats: float,
-    counts: Counts,
-    train: str,
-) -> SplitScore:
-    """Return the scores of one split; `sliding_nats` and `dynamic_nats` are without names of unknown characters."""
-    return SplitScore(
-        loss_nats=exact.loss_nats,
-        bits_per_char=exact.bits_per_char,
-        bits_per_byte=exact.bits_per_byte,
-        word_perplexity=exact.word_perplexity,
-        tokens=exact.tokens,
-        characters=exact.characters,
-        bits_per_char_low=interval.low,
-        bits_per_char_high=interval.high,
-        sliding_bits_per_char=part.bits_per_char(sliding_nats),
-        dynamic_bits_per_char=part.bits_per_char(dynamic_nats),
-        unigram_bits_per_char=part.bits_per_char(counts.unigram_nats(part.ids)),
-        bigram_bits_per_char=part.bits_per_char(counts.bigram_nats(part.ids)),
-        lines_in_training=shared_text(train, part.text),
-    )

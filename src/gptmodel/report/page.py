@@ -1,8 +1,7 @@
 """The page for readers: every result in one HTML file that opens from disk, offline, and explains itself.
 
 `render` puts the records into page_assets/: a template, one style sheet, plain JavaScript that draws the pictures.
-The page computes no score: every figure comes from a record; the page sorts, draws and words it.
-Source of the idea of one file without requests: Jupyter's and pytest-html's self-contained reports.
+Every figure comes from a record. Source of the idea of one file: Jupyter's and pytest-html's self-contained reports.
 """
 
 import json
@@ -71,7 +70,7 @@ def embedded(data: Any) -> Markup:
 
 
 def _rounded(value: Any) -> Any:
-    """Return `value` with every float rounded, and null for what is not a number."""
+    """Return `value` with every float rounded, None for NaN and infinities."""
     if isinstance(value, float):
         return float(f"{value:.{DIGITS}g}") if math.isfinite(value) else None
     if isinstance(value, Mapping):

@@ -15,9 +15,7 @@ class SplitStatistics(Record):
     tokens: int
     characters_per_token: float = Field(description="0 for an empty split")
     words: int = Field(description="separated by white space")
-    spelled_share: float = Field(
-        description="of the units, spelled because the vocabulary lacks them; 0 at char and bpe"
-    )
+    spelled_share: float = Field(description="of the units, spelled as the vocabulary lacks them; 0 at char and bpe")
     unknown_characters: int = Field(description="how many became the unknown token; char level only")
     unknown_distinct: str = Field(description="which ones, sorted")
 

@@ -58,9 +58,7 @@ class Point(Record):
     step: int
     tokens: int = Field(description="read so far")
     characters: int = Field(description="the same in characters")
-    train_loss_nats: float | None = Field(
-        description="per token, since the last line, dropout included; none at step 0"
-    )
+    train_loss_nats: float | None = Field(description="per token since the last line, with dropout; none at step 0")
     validation_loss_nats: float = Field(description="per token, of the whole validation text")
     train_bits_per_char: float | None
     validation_bits_per_char: float
@@ -78,8 +76,7 @@ def read_history(path: Path) -> list[Point]:
     except FileNotFoundError:
         raise UserError(f"{path} does not exist: {RERUN}") from None
     except (ValueError, TypeError) as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(f"{path} cannot be read ({reason}): {RERUN}") from None
+        raise UserError(f"{path} cannot be read ({str(error).splitlines()[0]}): {RERUN}") from None
 
 
 def _number(cell: str) -> float | int | None:

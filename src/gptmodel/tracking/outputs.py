@@ -1,15 +1,11 @@
 """The door of the stages: what they write to models/NAME (the truth) is mirrored in the MLflow run of their model.
 
-`watching` follows a training, `tracked` any other stage; both log the stage's outputs when its block succeeds. Nothing
-here changes a stage: no stage uses what is returned, and whatever goes wrong is one line on standard error. `sync` logs
-the same outputs later. Artifacts lie in the folders of models/NAME; tables, which the UI shows, at the top.
-
-Left out on purpose: what no file holds (how long each stage took, how busy the machine was).
+Nothing here changes a stage: no stage uses what is returned, and whatever goes wrong is one line on standard error.
+`sync` logs the same outputs later. Artifacts lie in the folders of models/NAME; tables, which the UI shows, at the top.
 """
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gptmodel import layout
@@ -40,7 +36,7 @@ class Watcher:
         self._corpus = corpus
 
     def began(self, facts: Mapping[str, Any]) -> None:
-        """Log the hyperparameters and the text."""
+        """Log the hyperparameters, what the training adds to them, and the text."""
         self._run.log_params({**hyperparameters(self._meta), **facts})
         if self._corpus:
             self._run.log_corpus(self._corpus)
@@ -88,10 +84,11 @@ def hyperparameters(meta: Meta) -> dict[str, Any]:
 def describe(run: Run, page: Origin, meta: Meta, folder: ModelFolder, with_report: bool) -> None:
     """Set the run's description: the figures in a line, the beginning of a sample, how the models compare."""
     metrics = Metrics.read(folder.evaluation / "metrics.json")
-    sample = Samples.read(folder.details / "samples.json").samples[0].markdown(EXCERPT)
+    sample = Samples.read(folder.details / "samples.json").samples[0]
     table = (layout.REPORTS / "comparison.md").read_text(encoding="utf-8") if with_report else ""
     run.set_note(
-        f"{page.title}, {meta.level} level: bits per character: {metrics.summary()}\n\n{sample}\n{table}\n"
+        f"{page.title}, {meta.level} level: bits per character: {metrics.summary()}\n\n"
+        f"{sample.markdown(EXCERPT)}\n{table}\n"
         "All samples: table samples.json; while it learned: table timeline.json.\n"
     )
 
@@ -102,10 +99,9 @@ def trained(run: Run, folder: ModelFolder) -> None:
     run.log_metrics(Speed.read(training / "speed.json").model_dump(), "training")
     for file in sorted(path for path in training.iterdir() if path.is_file()):
         run.log_file(file, training.name)
-    entries = Timeline.read(training / "timeline.json").entries
     rows = [
         {"step": entry.step, "sample": entry.sample.prompt + entry.sample.text, "bits_per_char": entry.bits_per_char}
-        for entry in entries
+        for entry in Timeline.read(training / "timeline.json").entries
     ]
     run.log_table(rows, "timeline.json")
 
@@ -118,11 +114,6 @@ def evaluated(run: Run, folder: ModelFolder) -> None:
     run.log_folder(folder.evaluation, folder.evaluation.name)
     samples = Samples.read(folder.details / "samples.json").samples
     run.log_table([sample.model_dump() for sample in samples], "samples.json")
-
-
-def inspected(run: Run, folder: ModelFolder) -> None:
-    """Log the outputs of the stage inspect."""
-    run.log_folder(folder.inspection, folder.inspection.name)
 
 
 def exported(run: Run, folder: ModelFolder) -> None:
@@ -140,31 +131,14 @@ def benchmarked(run: Run, folder: ModelFolder) -> None:
     run.log_folder(folder.benchmark, folder.benchmark.name)
 
 
-def reported(run: Run, folder: ModelFolder) -> None:
-    """Log the outputs of the stage report, which are of all models."""
-    run.log_folder(layout.REPORTS, "report")
-
-
 LOG: dict[str, Callable[[Run, ModelFolder], None]] = {
     "train": trained,
     "evaluate": evaluated,
-    "inspect": inspected,
+    "inspect": lambda run, folder: run.log_folder(folder.inspection, folder.inspection.name),
     "export": exported,
     "benchmark": benchmarked,
-    "report": reported,
+    "report": lambda run, _: run.log_folder(layout.REPORTS, "report"),  # of all models
 }
-
-
-def done(folder: ModelFolder) -> dict[str, Path]:
-    """Return the stages of a model whose folders are there."""
-    folders = {
-        "train": folder.training,
-        "evaluate": folder.evaluation,
-        "inspect": folder.inspection,
-        "export": folder.bundle,
-        "benchmark": folder.benchmark,
-    }
-    return {stage: path for stage, path in folders.items() if path.is_dir()}
 
 
 def corpus_of(meta: Meta) -> CleanCorpus:

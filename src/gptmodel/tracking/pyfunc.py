@@ -2,7 +2,6 @@
 
 It needs the inference runtime only, and the library beside it (see `registry`, which logs both).
 
-Left out on purpose: streaming and several samples per prompt (MLflow's protocol has no place for them).
 Source: https://mlflow.org/docs/latest/ml/model/models-from-code
 """
 

@@ -7,7 +7,6 @@ newest one was tested on (validation where there is no test). A version brings i
     mlflow.pyfunc.load_model("models:/gptmodel-dernier-jour-char@champion").predict(["Il était "], params={"seed": 7})
     mlflow models serve -m models:/gptmodel-dernier-jour-char@champion --env-manager local
 
-Left out on purpose: stages (MLflow has replaced them by aliases), and deleting versions.
 Source: https://mlflow.org/docs/latest/ml/model-registry
 """
 
@@ -62,20 +61,19 @@ class Checked:
 
     def tags(self) -> dict[str, Any]:
         """Return what its version says of it; versions compete that were tested on the same `text`."""
-        score = self.metrics.main
         return {
             "model": self.info.model,
             "fingerprint": self.info.fingerprint,
             "bundle_sha256": self.sha256,
-            "text": f"{self.metrics.main_split}, {score.characters} characters",
-            "bits_per_char": score.bits_per_char,
+            "text": f"{self.metrics.main_split}, {self.metrics.main.characters} characters",
+            "bits_per_char": self.metrics.main.bits_per_char,
         }
 
 
 def exported_models() -> list[str]:
     """Return the names of the models in models/ that have a bundle; `UserError` if there is none."""
-    folders = [layout.ModelFolder(path.name) for path in sorted(layout.MODELS.glob("*"))]
-    names = [folder.path.name for folder in folders if (folder.bundle / bundle.INFO).is_file()]
+    found = sorted(path.name for path in layout.MODELS.glob("*"))
+    names = [name for name in found if (layout.ModelFolder(name).bundle / bundle.INFO).is_file()]
     if not names:
         raise UserError(f"{layout.MODELS}/ holds no bundle: run `dvc repro`, or `dvc pull`")
     return names
@@ -87,8 +85,10 @@ def register(folders: Sequence[Path]) -> list[str]:
     `UserError` for a bundle that is damaged or not evaluated, and for a store that does not work.
     """
     versions = [(checked.name, _register(checked)) for checked in [_check(folder) for folder in folders]]
+    import mlflow  # after the settings that opening the store makes
+
     try:
-        champions = {name: _choose(_client(), name) for name in dict.fromkeys(name for name, _ in versions)}
+        champions = {name: _choose(mlflow.MlflowClient(store.address()), name) for name in dict(versions)}
     except store.failures() as error:
         raise UserError(f"no champion is chosen, as the store failed ({brief(error)}): run it again") from None
     return [f"{name} version {number}{' (champion)' if number == champions[name] else ''}" for name, number in versions]
@@ -107,9 +107,8 @@ def requirements() -> list[str]:
 
     ONNX Runtime is asked for without CUDA: a server that has a GPU installs onnxruntime-gpu in its place.
     """
-    runtime = session.onnxruntime().__version__
     names = ("mlflow", "numpy", "tokenizers", "pydantic")
-    return [*(f"{name}=={version(name)}" for name in names), f"onnxruntime=={runtime}"]
+    return [*(f"{name}=={version(name)}" for name in names), f"onnxruntime=={session.onnxruntime().__version__}"]
 
 
 def _check(folder: Path) -> Checked:
@@ -120,26 +119,18 @@ def _check(folder: Path) -> Checked:
     return Checked(folder, info, info.metrics, files.sha256(folder / bundle.INFO))
 
 
-def _client() -> Any:
-    import mlflow
-
-    return mlflow.MlflowClient(store.address())
-
-
 def _register(checked: Checked) -> str:
     """Return the number of the bundle's version, which is made if need be."""
     info = checked.info
     run, _ = runs.restore(runs.Identity(info.fingerprint, info.model, info.level, info.corpus), time.time())
     try:
-        known = [
-            known for known in _versions(run.client, checked.name) if known.tags["bundle_sha256"] == checked.sha256
-        ]
-        added = known[0] if known else _add(run.client, run.id, checked)
+        for known in _versions(run.client, checked.name):
+            if known.tags["bundle_sha256"] == checked.sha256:
+                return str(known.version)
+        return str(_add(run.client, run.id, checked).version)
     except store.failures() as error:
-        raise UserError(
-            f"{checked.folder} is not registered, as the store failed ({brief(error)}): run it again"
-        ) from None
-    return str(added.version)
+        said = f"{checked.folder} is not registered, as the store failed ({brief(error)}): run it again"
+        raise UserError(said) from None
 
 
 def _versions(client: Any, name: str) -> list[Any]:

@@ -4,8 +4,8 @@ When the store breaks down in the middle (server killed, disk full, database loc
 error says so, and the rest of the stage goes on without it. What a run already holds is not written again, so that a
 stage, a resumed stage and `sync` can all log the same things.
 
-Left out on purpose: models as MLflow flavours (see `registry`), asynchronous logging, and MLflow's own monitor of the
-machine (a thread that asks the store every ten seconds; here the machine is looked at when a curve gets a point).
+Left out on purpose: MLflow's own monitor of the machine, a thread that asks the store every ten seconds; here the
+machine is looked at when a curve gets a point.
 Source: https://mlflow.org/docs/latest/ml/tracking
 """
 
@@ -13,18 +13,20 @@ import functools
 import json
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+from tempfile import TemporaryDirectory
 from typing import Any, Concatenate, ParamSpec
 
+from gptmodel.files import sha256
 from gptmodel.results.corpus import CleanCorpus
-from gptmodel.tracking import artifacts
 from gptmodel.tracking.curves import MAX_METRICS, Curves, now_ms
 from gptmodel.tracking.store import failures
 from gptmodel.tracking.values import as_text, batches, flatten, numbers, valid_name
 
-MAX_TAGS = 100  # of one log_batch; this and the next two are limits of MLflow
+MAX_TAGS = 100  # or parameters, of one log_batch; this and the next two are limits of MLflow
 MAX_PARAM = 6000  # characters
 MAX_TAG = 8000
+MAX_COMPARED = 1 << 20  # bytes; of larger artifacts only the size is compared with what the run holds
 NOTE = "mlflow.note.content"  # what the UI shows as the description
 TABLES = "mlflow.loggedArtifacts"  # names the tables that the UI can lay beside each other for several runs
 STATES = {"finished": "FINISHED", "failed": "FAILED", "killed": "KILLED"}
@@ -56,14 +58,16 @@ class Run:
 
     def __init__(self, client: Any = None, entity: Any = None) -> None:
         self.client = client
-        self.id: str = "" if entity is None else entity.info.run_id
-        self._tags: dict[str, str] = {} if entity is None else dict(entity.data.tags)
-        self._params: dict[str, str] = {} if entity is None else dict(entity.data.params)
-        self._figures: dict[str, float] = {} if entity is None else dict(entity.data.metrics)
-        self._started_ms: int = 0 if entity is None else entity.info.start_time
-        self._status: str = "" if entity is None else entity.info.status
-        self._curves = Curves(client, self.id, self._started_ms, self._tags, self._figures)
+        self.id = ""
         self.written = 0
+        if client is None:
+            return
+        self.id = entity.info.run_id
+        self._info = entity.info
+        self._tags: dict[str, str] = dict(entity.data.tags)
+        self._params: dict[str, str] = dict(entity.data.params)
+        self._figures: dict[str, float] = dict(entity.data.metrics)
+        self._curves = Curves(client, entity)
 
     def stop(self, error: Exception) -> None:
         """Turn the run off and say why in one line."""
@@ -80,43 +84,34 @@ class Run:
         from mlflow.entities import Param
 
         new = {valid_name(key): as_text(value)[:MAX_PARAM] for key, value in flatten(params, ".")}
-        fresh = [Param(key, value) for key, value in new.items() if key not in self._params]
-        for batch in batches(fresh, MAX_TAGS):
-            self.client.log_batch(self.id, params=batch)
-            self.written += len(batch)
-        changed = {f"param.{key}": value for key, value in new.items() if self._params.get(key, value) != value}
-        self._write_tags(changed)
+        self._log_batches("params", [Param(key, value) for key, value in new.items() if key not in self._params])
+        self._write_tags({f"param.{key}": text for key, text in new.items() if self._params.get(key, text) != text})
         self._params = {**new, **self._params}
 
     @_harmless
-    def log_history(self, rows: Iterable[Mapping[str, Any]], prefix: str = "curves") -> None:
-        """Log rows of a curve, `step` and any numbers, as metrics `prefix/NAME`. Buffered for a few seconds.
+    def log_history(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Log rows of a curve, `step` and any numbers, as metrics `curves/NAME`. Buffered for a few seconds.
 
         Rows of steps that the run already has are skipped; None and NaN (an empty cell) leave no point. Beside them
         stands how busy the machine is (`system/...`, a page of its own in the UI).
         """
-        self.written += self._curves.add(rows, prefix)
+        self.written += self._curves.add(rows)
 
     @_harmless
-    def restore_history(self, rows: Sequence[Mapping[str, Any]], seconds: float, prefix: str = "curves") -> None:
+    def restore_history(self, rows: Sequence[Mapping[str, Any]], seconds: float) -> None:
         """Log the points of a curve that the run lacks, spread evenly over the `seconds` that it took in all."""
-        self.written += self._curves.restore(rows, seconds, prefix)
+        self.written += self._curves.restore(rows, seconds)
 
     @_harmless
     def log_metrics(self, metrics: Mapping[str, object], prefix: str = "") -> None:
-        """Log final figures: a nested dict, names joined by "/" once, then by dots. What is no number is left out.
-
-        A figure that the run already holds is not logged again; one with another value takes its place.
-        """
+        """Log final figures: a nested dict, names joined by "/" once, then by dots. What is no number is left out."""
         from mlflow.entities import Metric
 
         now = now_ms()
         leaves = numbers({prefix: metrics} if prefix else metrics)
         figures = {valid_name(key.replace(".", "/", 1)): value for key, value in leaves}
         new = {key: value for key, value in figures.items() if self._figures.get(key) != value}
-        for batch in batches([Metric(key, value, now, 0) for key, value in new.items()], MAX_METRICS):
-            self.client.log_batch(self.id, metrics=batch)
-            self.written += len(batch)
+        self._log_batches("metrics", [Metric(key, value, now, 0) for key, value in new.items()])
         self._figures.update(new)
 
     @_harmless
@@ -126,11 +121,13 @@ class Run:
 
     @_harmless
     def log_table(self, rows: Sequence[Mapping[str, object]], name: str) -> None:
-        """Keep rows with the same keys as the artifact `name` ("samples.json"), as `mlflow.log_table` would.
-
-        The UI shows such tables, and those of several runs beside each other.
-        """
-        self.written += artifacts.keep_table(self.client, self.id, rows, name)
+        """Keep rows with the same keys as the artifact `name` ("samples.json"), as `mlflow.log_table` would."""
+        path = PurePosixPath(name)
+        table = {"columns": list(rows[0]), "data": [list(row.values()) for row in rows]}
+        with TemporaryDirectory() as scratch:
+            file = Path(scratch) / path.name
+            file.write_text(json.dumps(table, ensure_ascii=False), encoding="utf-8")
+            self._keep_file(file, str(path.parent))
         tables = json.loads(self._tags.get(TABLES, "[]"))
         this = {"path": name, "type": "table"}
         self._write_tags({TABLES: json.dumps(tables if this in tables else [*tables, this])})
@@ -138,12 +135,16 @@ class Run:
     @_harmless
     def log_file(self, path: Path, folder: str | None = None) -> None:
         """Keep a copy of a file as an artifact, in `folder` or at the top, unless the run holds the same."""
-        self.written += artifacts.keep_file(self.client, self.id, path, folder)
+        self._keep_file(path, folder or ".")
 
     @_harmless
-    def log_folder(self, path: Path, folder: str | None = None) -> None:
-        """Keep a copy of what is in a folder as artifacts, in `folder` or at the top, unless the run holds the same."""
-        self.written += artifacts.keep_folder(self.client, self.id, path, folder)
+    def log_folder(self, path: Path, folder: str) -> None:
+        """Keep a copy of what is in a folder as artifacts in `folder`, unless the run holds the same."""
+        files = [file for file in path.rglob("*") if file.is_file()]
+        new = [file for file in files if not self._holds(file, PurePosixPath(folder, file.relative_to(path)))]
+        if new:
+            self.client.log_artifacts(self.id, str(path), folder)
+        self.written += len(new)
 
     @_harmless
     def log_corpus(self, corpus: CleanCorpus) -> None:
@@ -177,8 +178,7 @@ class Run:
         from mlflow.entities import Metric
 
         self.written += self._curves.flush()
-        took = Metric(f"wall_seconds/{stage}", seconds, now_ms(), 0)
-        self.client.log_batch(self.id, metrics=[took])
+        self.client.log_batch(self.id, metrics=[Metric(f"wall_seconds/{stage}", seconds, now_ms(), 0)])
         self._write_tags({f"stage.{stage}": state})
         self.client.set_terminated(self.id, STATES[state])
 
@@ -189,18 +189,38 @@ class Run:
         A run that did not end ends `seconds` after its beginning.
         """
         self._write_tags({f"stage.{stage}": "finished" for stage in stages})
-        if self._status != STATES["finished"]:
-            self.client.set_terminated(self.id, STATES["finished"], self._started_ms + round(seconds * 1000))
+        if self._info.status != STATES["finished"]:
+            self.client.set_terminated(self.id, STATES["finished"], self._info.start_time + round(seconds * 1000))
 
     def _write_tags(self, tags: Mapping[str, str]) -> None:
         from mlflow.entities import RunTag
 
         cut = {valid_name(key): value[:MAX_TAG] for key, value in tags.items()}
         new = {key: value for key, value in cut.items() if self._tags.get(key) != value}
-        for batch in batches([RunTag(key, value) for key, value in new.items()], MAX_TAGS):
-            self.client.log_batch(self.id, tags=batch)
-        self.written += len(new)
+        self._log_batches("tags", [RunTag(key, value) for key, value in new.items()])
         self._tags.update(new)
+
+    def _log_batches(self, kind: str, entities: Sequence[Any]) -> None:
+        """Write `metrics`, `params` or `tags`, as many at a time as MLflow takes."""
+        for batch in batches(entities, MAX_METRICS if kind == "metrics" else MAX_TAGS):
+            self.client.log_batch(self.id, **{kind: batch})
+            self.written += len(batch)
+
+    def _keep_file(self, file: Path, folder: str) -> None:
+        """Copy a file to the artifacts in `folder` ("." is the top), unless the run holds the same."""
+        if not self._holds(file, PurePosixPath(folder, file.name)):
+            self.client.log_artifact(self.id, str(file), None if folder == "." else folder)
+            self.written += 1
+
+    def _holds(self, file: Path, artifact: PurePosixPath) -> bool:
+        above = str(artifact.parent).strip(".")
+        sizes = {entry.path: entry.file_size for entry in self.client.list_artifacts(self.id, above)}
+        if sizes.get(str(artifact)) != file.stat().st_size:
+            return False
+        if file.stat().st_size > MAX_COMPARED:
+            return True
+        with TemporaryDirectory() as scratch:
+            return sha256(Path(self.client.download_artifacts(self.id, str(artifact), scratch))) == sha256(file)
 
 
 def brief(error: Exception) -> str:

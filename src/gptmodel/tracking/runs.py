@@ -14,7 +14,6 @@ its checkpoint; the run carries it as a tag. Which run a stage writes to, within
 MLflow mirrors the DVC outputs and is never needed: `GPTMODEL_TRACKING=off`, a missing MLflow, a server that is down or
 a full disk end in a run that logs nothing, after one line on standard error. Nothing imports MLflow before `run`.
 
-Left out on purpose: autologging; the model registry (see `registry`).
 Source: https://mlflow.org/docs/latest/ml/tracking
 """
 
@@ -48,12 +47,6 @@ class Identity:
     level: str
     corpus: Origin
 
-    @property
-    def run_name(self) -> str:
-        """The run's name in the UI."""
-        experiment = dvc_experiment()
-        return f"{self.model} [{experiment}]" if experiment else self.model
-
 
 @dataclass(frozen=True)
 class Experiment:
@@ -70,9 +63,9 @@ class Experiment:
 
     def start(self, identity: Identity, tags: Mapping[str, str], began_ms: int | None = None) -> Run:
         """Create a run."""
+        name = f"{identity.model} [{dvc_experiment()}]" if dvc_experiment() else identity.model
         tags = {**_model_tags(identity), **tags}
-        entity = self.client.create_run(self.id, start_time=began_ms, run_name=identity.run_name, tags=tags)
-        return Run(self.client, entity)
+        return Run(self.client, self.client.create_run(self.id, start_time=began_ms, run_name=name, tags=tags))
 
 
 @contextmanager
@@ -129,8 +122,9 @@ def _open(identity: Identity, stage: str) -> Run:
         return Run()
     try:
         experiment = _experiment(stores.open_store(), identity.corpus)
-        choose = _run_of_training if stage == "train" else _run_of_stage
-        return choose(experiment, identity, stage)
+        if stage == "train":
+            return _run_of_training(experiment, identity)
+        return _run_of_stage(experiment, identity, stage)
     except StoreUnavailable as error:
         say(f"off for this stage: {error}")
     except stores.failures() as error:
@@ -139,13 +133,13 @@ def _open(identity: Identity, stage: str) -> Run:
     return Run()
 
 
-def _run_of_training(experiment: Experiment, identity: Identity, stage: str) -> Run:
+def _run_of_training(experiment: Experiment, identity: Identity) -> Run:
     """Return the training's own unfinished run, or a new one that supersedes the finished ones."""
     own = _own(experiment.runs(identity))
     finished = [run for run in own if run.data.tags.get("stage.train") == "finished"]
     if own and own[0] not in finished:
-        return _resume(experiment, own[0], stage, _model_tags(identity))
-    new = experiment.start(identity, _stage_tags(stage, {}))
+        return _resume(experiment, own[0], "train", _model_tags(identity))
+    new = experiment.start(identity, _stage_tags("train", {}))
     for old in finished:
         experiment.client.set_tag(old.info.run_id, "superseded", "true")
         experiment.client.set_tag(old.info.run_id, "superseded.by", new.id)
@@ -164,20 +158,19 @@ def _run_of_stage(experiment: Experiment, identity: Identity, stage: str) -> Run
     workspace = [run for run in runs if not run.data.tags.get("dvc.exp_name")]
     found = (own or workspace or runs)[0]
     if _may_write(found, stage):
-        return _resume(experiment, found, stage)
+        return _resume(experiment, found, stage, {})
     children = _own(experiment.runs(identity, parent=found.info.run_id))
     if children:
-        return _resume(experiment, children[0], stage)
+        return _resume(experiment, children[0], stage, {})
     return experiment.start(identity, {**_stage_tags(stage, {}), PARENT: found.info.run_id})
 
 
 def _may_write(found: Any, stage: str) -> bool:
     """Tell whether this stage may write to a run: it leaves the runs, and the figures, of other experiments alone."""
-    tags = found.data.tags
     if dvc_experiment() and not _own([found]):
         return False
-    done = tags.get(f"stage.{stage}") in ("running", "finished")
-    return not done or tags.get(f"stage.{stage}.exp_name", "") == dvc_experiment()
+    is_done = found.data.tags.get(f"stage.{stage}") in ("running", "finished")
+    return not is_done or found.data.tags.get(f"stage.{stage}.exp_name", "") == dvc_experiment()
 
 
 def _own(runs: list[Any]) -> list[Any]:
@@ -189,16 +182,16 @@ def _experiment(store: stores.Store, corpus: Origin) -> Experiment:
     """Return the MLflow experiment named like the corpus, creating it if it is not there."""
     from mlflow.exceptions import MlflowException
 
-    found = store.client.get_experiment_by_name(corpus.name)
+    client = store.client
+    found = client.get_experiment_by_name(corpus.name)
     if found is None:
         facts = (corpus.title, corpus.author, corpus.year, corpus.licence)
         note = " · ".join(str(fact) for fact in facts if fact is not None)
         tags = {"mlflow.experimentKind": "custom_model_development", NOTE: note}
         try:
-            new = store.client.create_experiment(corpus.name, artifact_location=store.artifacts, tags=tags)
-            return Experiment(store.client, str(new))
+            return Experiment(client, str(client.create_experiment(corpus.name, store.artifacts, tags)))
         except MlflowException:  # another process was first
-            found = store.client.get_experiment_by_name(corpus.name)
+            found = client.get_experiment_by_name(corpus.name)
             if found is None:
                 raise
     if found.lifecycle_stage == "deleted":
@@ -206,14 +199,14 @@ def _experiment(store: stores.Store, corpus: Origin) -> Experiment:
             f"the MLflow experiment {corpus.name!r} is in the trash: bring it back with "
             f"`mlflow experiments restore --experiment-id {found.experiment_id}`"
         )
-    return Experiment(store.client, str(found.experiment_id))
+    return Experiment(client, str(found.experiment_id))
 
 
-def _resume(experiment: Experiment, found: Any, stage: str, tags: Mapping[str, str] | None = None) -> Run:
+def _resume(experiment: Experiment, found: Any, stage: str, tags: Mapping[str, str]) -> Run:
     """Return a run that was there, RUNNING again."""
     opened = Run(experiment.client, found)
     experiment.client.update_run(found.info.run_id, status="RUNNING")
-    opened.set_tags({**_stage_tags(stage, found.data.tags), **(tags or {})})
+    opened.set_tags({**_stage_tags(stage, found.data.tags), **tags})
     return opened
 
 
@@ -248,9 +241,8 @@ def _git(*arguments: str) -> str:
     """Return what git says, "" where there is no git, repository or commit; takes no lock that DVC may hold."""
     environment = {**os.environ, "GIT_OPTIONAL_LOCKS": "0"}
     try:
-        done = subprocess.run(
-            ["git", *arguments], capture_output=True, text=True, check=True, timeout=10, env=environment
-        )
+        return subprocess.check_output(
+            ["git", *arguments], stderr=subprocess.DEVNULL, text=True, timeout=10, env=environment
+        ).strip()
     except (OSError, subprocess.SubprocessError):
         return ""
-    return done.stdout.strip()

@@ -1,8 +1,4 @@
-"""What `gptmodel compare` reads: the cost of every character, of a model here, of a Git revision or of an MLflow run.
-
-Those of another revision come out of DVC's cache or remote and those of a run out of MLflow's store. Comparing two
-folders needs neither.
-"""
+"""What `gptmodel compare` reads: the cost of every character, from a folder, a Git revision or an MLflow run."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,9 +12,7 @@ from gptmodel.tracking.run import brief
 from gptmodel.tracking.store import StoreUnavailable
 
 BASELINES = "baselines"  # the name of the best of them
-STAGE = (
-    layout.ModelFolder("x").details.relative_to(layout.MODELS / "x").as_posix()
-)  # the folder of the file in models/NAME, and among a run's artifacts
+STAGE = layout.ModelFolder("").details.relative_to(layout.MODELS).as_posix()  # in models/NAME and in a run's artifacts
 
 
 def read_all(names: Sequence[str]) -> dict[str, CharacterCosts]:
@@ -63,7 +57,7 @@ def _folder(name: str) -> Path:
 
 
 def _of_revision(revision: str, name: str) -> CharacterCosts:
-    """Read the costs of a model as a Git revision or an experiment left them, from DVC's cache or remote."""
+    """Read the costs of a model as a Git revision or an experiment left them."""
     store.require("dvc")
     from dvc.api import DVCFileSystem
     from dvc.exceptions import DvcException
@@ -86,16 +80,13 @@ def _of_revision(revision: str, name: str) -> CharacterCosts:
                 raise UserError(lost if repository.isfile(path) else unknown) from None
             return _read_copy(copy, f"{revision}:{name}")
     except RevError:
-        raise UserError(
-            f"{revision} is no Git revision or DVC experiment here: see `git log` and `dvc exp list -A`"
-        ) from None
+        said = f"{revision} is no Git revision or DVC experiment here"
+        raise UserError(f"{said}: see `git log` and `dvc exp list -A`") from None
     except DataIndexDirError:  # not even the list of the folder's files is there
         raise UserError(lost) from None
     except (DvcException, OSError) as error:
-        said = store.without_password(brief(error))
-        raise UserError(
-            f"dvc cannot get {path} of {revision} ({said}): run this in the root of a Git and DVC repository"
-        ) from None
+        said = f"dvc cannot get {path} of {revision} ({store.without_password(brief(error))})"
+        raise UserError(f"{said}: run this in the root of a Git and DVC repository") from None
 
 
 def _of_run(run_id: str) -> CharacterCosts:
@@ -122,10 +113,8 @@ def _of_run(run_id: str) -> CharacterCosts:
     except StoreUnavailable as error:
         raise UserError(str(error)) from None
     except store.failures() as error:
-        said = store.without_password(brief(error))
-        raise UserError(
-            f"mlflow cannot get {artifact} of run {run_id} ({said}): see that its store is there and answers"
-        ) from None
+        said = f"mlflow cannot get {artifact} of run {run_id} ({store.without_password(brief(error))})"
+        raise UserError(f"{said}: see that its store is there and answers") from None
 
 
 def _read_copy(path: Path, name: str) -> CharacterCosts:

@@ -4,9 +4,8 @@ The store is `MLFLOW_TRACKING_URI` (a server or a database), or else the file `m
 `DVC_ROOT`, which DVC sets to the main repository even inside the temporary workspace of an experiment, or the current
 folder. Artifacts of a sqlite store lie in `mlartifacts/` beside the database; a server decides for itself.
 
-Left out on purpose: MLflow's own retries (its defaults wait 246 s for a server that is down, and 100 s for a database
-that is damaged) and its file store (refused by MLflow since 3.13).
-Source: https://mlflow.org/docs/latest/self-hosting/architecture/backend-store and measurements on mlflow 3.17.
+Left out on purpose: MLflow's own retries, which wait for minutes, and its file store (refused by MLflow since 3.13).
+Source: https://mlflow.org/docs/latest/self-hosting/architecture/backend-store
 """
 
 import http.client
@@ -57,12 +56,12 @@ def require(package: str) -> None:
 
 
 def root() -> Path:
-    """Return the repository's root: `DVC_ROOT`, or the current folder."""
+    """Return the repository's root."""
     return Path(os.environ.get("DVC_ROOT") or Path.cwd()).resolve()
 
 
 def address() -> str:
-    """Return the address of the store: `MLFLOW_TRACKING_URI`, or the sqlite file in the repository's root."""
+    """Return the address of the store."""
     return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{(root() / 'mlflow.db').as_posix()}"
 
 

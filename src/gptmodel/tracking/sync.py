@@ -4,8 +4,8 @@ For outputs that no stage has logged here: after `dvc pull`, `dvc exp apply` or 
 after a store that was down, was lost or is another one now. A model's run is found by its fingerprint, or created
 (tagged `restored=true`); what it lacks is added. Done twice, the second time adds nothing.
 
-The points of a restored curve lie evenly in the time that the training took. Left out on purpose: what no output holds
-(tokens per second along the curve, how busy the machine was), and removing what is in MLflow but not here.
+The points of a restored curve lie evenly in the time that the training took. What no output holds is not restored
+(tokens per second along the curve, how busy the machine was), and what is in MLflow but not here stays.
 """
 
 import csv
@@ -25,8 +25,8 @@ NUMERICS = {"device", "precision", "execution", "threads"}  # what a training lo
 
 def trained_models() -> list[str]:
     """Return the names of the trained models in models/; `UserError` if there is none."""
-    folders = [ModelFolder(path.name) for path in sorted(layout.MODELS.glob("*"))]
-    names = [folder.path.name for folder in folders if (folder.checkpoint / META).is_file()]
+    found = sorted(path.name for path in layout.MODELS.glob("*"))
+    names = [name for name in found if (ModelFolder(name).checkpoint / META).is_file()]
     if not names:
         raise UserError(f"{layout.MODELS}/ holds no trained model: run `dvc repro`, or `dvc pull`")
     return names
@@ -63,18 +63,19 @@ def sync(name: str) -> str:
 
 def _done(meta: Meta, folder: ModelFolder) -> list[str]:
     """Return the stages whose outputs are there and belong to these weights, in the order of the pipeline."""
-    stages = list(outputs.done(folder))
+    folders = {
+        "train": folder.training,
+        "evaluate": folder.evaluation,
+        "inspect": folder.inspection,
+        "export": folder.bundle,
+        "benchmark": folder.benchmark,
+    }
+    stages = [stage for stage, path in folders.items() if path.is_dir()]
     if "evaluate" in stages and Breakdown.read(folder.details / "breakdown.json").fingerprint != meta.fingerprint:
         stages.remove("evaluate")  # an experiment that only trained was applied
-    if meta.name in _reported():
-        stages.append("report")
-    return stages
-
-
-def _reported() -> set[str]:
-    """Return the names of the models that the report shows."""
     table = layout.REPORTS / "comparison.csv"
-    if not table.is_file():
-        return set()
-    with table.open(encoding="utf-8", newline="") as file:
-        return {row["model"] for row in csv.DictReader(file)}
+    if table.is_file():
+        with table.open(encoding="utf-8", newline="") as file:
+            if meta.name in [row["model"] for row in csv.DictReader(file)]:
+                stages.append("report")
+    return stages
