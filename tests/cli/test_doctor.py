@@ -16,6 +16,8 @@ from gptmodel.cli.doctor import doctor
 from gptmodel.errors import UserError
 from tests.support.bundles import char_tokenizer, random_network, write
 
+pytestmark = pytest.mark.slow
+
 APP = typer.Typer()
 APP.command()(doctor)
 TITLES = ["packages", "machine", "inference", "training", "tracking", "versioning"]

@@ -13,6 +13,8 @@ from gptmodel.tracking import store
 from tests.support import bundles, outputs, records
 from tests.support.stores import repository, runs
 
+pytestmark = pytest.mark.slow
+
 app = Typer()
 app.command()(sync)
 app.command()(register)

@@ -26,6 +26,8 @@ from gptmodel.runtime.fast_decoder import FastDecoder
 from gptmodel.runtime.graphs import Precision
 from tests.support.networks import CONTEXT, GPT_KINDS, VOCAB_SIZE, build, build_gpt
 
+pytestmark = pytest.mark.slow
+
 IDS = np.random.default_rng(0).integers(0, VOCAB_SIZE, 500).astype(np.uint16)
 SAMPLER = sampler_graph.build().SerializeToString()
 SAMPLINGS = [Sampling(0), Sampling(1.0), Sampling(0.8, top_p=0.9), Sampling(0.9, 5, 0.9, 1.3), Sampling(1.2, 3)]

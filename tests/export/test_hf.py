@@ -25,6 +25,8 @@ from tests.support.bundles import char_tokenizer, random_network
 from tests.support.cards import results
 from tests.support.networks import CONFIGS, CONTEXT, GPT_KINDS
 
+pytestmark = pytest.mark.slow
+
 transformers = pytest.importorskip("transformers")
 
 WORDS = char_tokenizer()

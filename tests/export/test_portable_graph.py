@@ -18,6 +18,8 @@ from gptmodel.model.torch_decoder import TorchDecoder
 from gptmodel.runtime.portable_decoder import OnnxDecoder
 from tests.support.networks import CONFIGS, CONTEXT, GPT_KINDS, VOCAB_SIZE, build
 
+pytestmark = pytest.mark.slow
+
 Wrongness = Callable[[list[int], bool], Any]
 
 IDS = np.random.default_rng(0).integers(0, VOCAB_SIZE, 500).astype(np.uint16)

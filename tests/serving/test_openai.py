@@ -8,6 +8,8 @@ import pytest
 from tests.serving.test_server import Server, running
 from tests.support.bundles import char_tokenizer, random_network, write
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:

@@ -11,6 +11,8 @@ from gptmodel.decoding import defaults
 from tests.serving.test_server import MISTAKES, Server, running
 from tests.support.bundles import char_tokenizer, random_network, write
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:

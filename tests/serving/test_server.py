@@ -30,6 +30,8 @@ from gptmodel.serving.server import Draining
 from gptmodel.serving.service import Service
 from tests.support.bundles import char_tokenizer, random_network, write
 
+pytestmark = pytest.mark.slow
+
 SERVE = ("fastapi", "uvicorn", "prometheus_client")
 NOT_FOR_SERVING = ("torch", "onnx", "mlflow", "dvc", "pandas", "yaml", "matplotlib", "safetensors")
 LONG = 10**8  # tokens; nobody waits for that

@@ -16,7 +16,7 @@ import pytest
 from tests.support.places import INTERRUPTED, OUTPUTS, STEP, STEPS, Bytes, Place, trap, wait_until
 from tests.support.stage import MODEL
 
-pytestmark = pytest.mark.skipif(os.name != "posix", reason="kills processes")
+pytestmark = [pytest.mark.e2e, pytest.mark.skipif(os.name != "posix", reason="kills processes")]
 
 
 def cut(path: Path) -> None:

@@ -27,7 +27,7 @@ from gptmodel.training.trainer import ALONE
 from tests.support.places import EVALUATE_EVERY, STEPS, Bytes, Place, clean_environment
 from tests.support.stage import MODEL
 
-pytestmark = pytest.mark.skipif(os.name != "posix", reason="needs a pseudo-terminal")
+pytestmark = [pytest.mark.e2e, pytest.mark.skipif(os.name != "posix", reason="needs a pseudo-terminal")]
 EVALUATIONS = STEPS // EVALUATE_EVERY + 1
 
 

@@ -13,6 +13,8 @@ from gptmodel.tracking.store import open_store
 from tests.support import outputs, records
 from tests.support.stores import files_of, points_of, repository, runs
 
+pytestmark = pytest.mark.slow
+
 NAME = "petit"
 
 

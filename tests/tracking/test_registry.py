@@ -21,6 +21,8 @@ from gptmodel.tracking.store import address, open_store
 from tests.support import bundles, records
 from tests.support.stores import repository, runs
 
+pytestmark = pytest.mark.slow
+
 NAME = "gptmodel-essai-char"
 WORDS = bundles.char_tokenizer()
 REQUIREMENTS = ["mlflow", "numpy", "tokenizers", "pydantic", "onnxruntime"]

@@ -27,6 +27,8 @@ from gptmodel.tracking.store import open_store
 from tests.support import outputs
 from tests.support.stores import kill, serving
 
+pytestmark = pytest.mark.slow
+
 SOURCE = Path(tracked.__file__).parents[2]
 CORPUS = Origin(name="essai", title="Un essai", author=None, year=None, language="fr", licence="MIT")
 STAGE = """

@@ -16,6 +16,8 @@ from gptmodel.tracking import runs, sources, store
 from gptmodel.tracking.runs import Identity
 from tests.support.stores import repository
 
+pytestmark = pytest.mark.slow
+
 NATS = np.random.default_rng(0).exponential(1.5, 600)
 
 

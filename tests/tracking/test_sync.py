@@ -20,6 +20,8 @@ from gptmodel.tracking.store import open_store
 from tests.support import outputs, records
 from tests.support.stores import files_of, kill, points_of, repository, runs, serving
 
+pytestmark = pytest.mark.slow
+
 SECONDS = 425.4  # that the training took
 NATS = records.NATS
 CURVES = {"tokens": [0, 480, 960], "train_loss_nats": [4 * NATS, 2 * NATS]}

@@ -25,6 +25,8 @@ from gptmodel.training.distributed import World
 from tests.support.closure import ROOT
 from tests.support.ranks import trained
 
+pytestmark = pytest.mark.slow
+
 PATIENCE_SECONDS = 60.0  # a hang is a failure
 
 

@@ -24,6 +24,8 @@ from pipelines import clean, encode, fetch, train
 from tests.support.closure import ROOT
 from tests.support.training import MUON, SAVED_STEP, SHARED_STEPS, shared
 
+pytestmark = pytest.mark.slow
+
 PATIENCE_SECONDS = 120.0  # a hang is a failure
 RANKS = [2, 4]
 TRAIN_LOSS, VALIDATION = 2, 3  # places in an Evaluation

@@ -20,6 +20,8 @@ from safetensors.torch import save as serialize
 from gptmodel.training.saved_states import Store
 from tests.support.states import FACTS, listing, names, same, saved, store, tensors
 
+pytestmark = pytest.mark.slow
+
 needs_posix = pytest.mark.skipif(os.name != "posix", reason="kills processes")
 
 

@@ -19,6 +19,8 @@ from gptmodel.training import saved_states
 from gptmodel.training.saved_states import Store
 from tests.support.states import listing, store
 
+pytestmark = pytest.mark.slow
+
 needs_posix = pytest.mark.skipif(os.name != "posix", reason="kills processes")
 
 HOLD = """
