@@ -1,7 +1,6 @@
 """params.yaml as typed, frozen values: an unknown key, a wrong type or an impossible combination is a `UserError`.
 
-Sizes have no defaults here: params.yaml is the only place that gives a value. The descriptions are the
-source of docs/parameters.md (`make docs`).
+params.yaml alone gives the values. The descriptions are the source of docs/parameters.md (`make docs`).
 """
 
 import sys
@@ -17,6 +16,9 @@ Level = Literal["char", "word", "bpe"]
 Count = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, lt=1)]
 Positive = Annotated[float, Field(gt=0)]
+NotNegative = Annotated[float, Field(ge=0)]
+Part = Annotated[float, Field(gt=0, le=1)]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
 
 HEAD_SIZE_MULTIPLE = 16  # ONNX Runtime's GroupQueryAttention with rotary positions and the fast GPU kernels want it
 
@@ -110,18 +112,14 @@ class Training(Strict):
         description="`shuffled`: every epoch cuts the text anew and shuffles the windows; `random`: random places"
     )
     learning_rate: Positive = Field(description="peak learning rate of AdamW")
-    muon_learning_rate: Annotated[float, Field(ge=0)] = Field(
+    muon_learning_rate: NotNegative = Field(
         description="peak learning rate of Muon, which then trains the blocks' matrices; 0: AdamW trains everything"
     )
     warmup_steps: Annotated[int, Field(ge=0)] = Field(description="steps of linear rise to the peak")
-    warmdown: Annotated[float, Field(gt=0, le=1)] = Field(
-        description="share of the steps, at the end, in which the learning rates fall"
-    )
+    warmdown: Part = Field(description="share of the steps, at the end, in which the learning rates fall")
     schedule: Literal["linear", "cosine"] = Field(description="the shape of that fall")
     final_rate: Share = Field(description="learning rate at the end, as a share of the peak")
-    weight_decay: Annotated[float, Field(ge=0)] = Field(
-        description="decoupled decay, on matrices only (with Muon: on those that Muon trains)"
-    )
+    weight_decay: NotNegative = Field(description="decoupled decay of matrices (with Muon: of those that Muon trains)")
     beta2: Share = Field(description="AdamW's second-moment decay; the first is 0.9")
     gradient_clip: Positive = Field(description="largest global gradient norm")
     evaluate_every: Count = Field(description="steps between exact evaluations of the whole validation split")
@@ -204,7 +202,7 @@ class Engine(Strict):
 class Resume(Strict):
     """What is kept of an unfinished training, in .resume/: a stage that was stopped goes on from there."""
 
-    save_every_seconds: Annotated[float, Field(ge=0)] = Field(description="time between two saves; 0: at every step")
+    save_every_seconds: NotNegative = Field(description="time between two saves; 0: at every step")
     keep: Count = Field(description="saved states kept: if the newest is damaged, the one before counts")
 
 
@@ -212,7 +210,7 @@ class Timeline(Strict):
     """The sample at every evaluation during training, so that one can watch the language appear."""
 
     prompt: str = Field(description="what the sample continues")
-    temperature: Annotated[float, Field(ge=0)] = Field(description="0 takes the likeliest token")
+    temperature: NotNegative = Field(description="0 takes the likeliest token")
     max_new_tokens: Count = Field(description="tokens generated per sample")
 
 
@@ -220,18 +218,18 @@ class Samples(Strict):
     """The text that the evaluate stage generates to look at."""
 
     prompts: Annotated[list[str], Field(min_length=1)] = Field(description="the first one is the report's excerpt")
-    temperatures: Annotated[list[Annotated[float, Field(ge=0)]], Field(min_length=1)] = Field(
+    temperatures: Annotated[list[NotNegative], Field(min_length=1)] = Field(
         description="each prompt at each; 0 takes the likeliest token; the first one is the report's excerpt"
     )
     max_new_tokens: Count = Field(description="tokens generated per sample")
     top_k: Annotated[int, Field(ge=0)] = Field(description="sample among the k likeliest tokens; 0 for all")
-    top_p: Annotated[float, Field(gt=0, le=1)] = Field(description="sample among the likeliest tokens of this mass")
+    top_p: Part = Field(description="sample among the likeliest tokens of this mass")
 
 
 class Evaluation(Strict):
     """How the text is scored, beyond the exact figures, which have no choice."""
 
-    dynamic_rate: Annotated[float, Field(ge=0)] = Field(
+    dynamic_rate: NotNegative = Field(
         description="step of dynamic evaluation after each window, as a share of each tensor's size; 0: none is taken"
     )
 
@@ -269,20 +267,14 @@ class Params(Strict):
 
     seed: Annotated[int, Field(ge=0)] = Field(description="fixes batches, dropout, initial weights and samples")
     device: Literal["auto", "cpu", "cuda", "mps"] = Field(description="where training runs; auto: the fastest present")
-    corpus: Annotated[str, Field(min_length=1)] = Field(
-        description="a name in data/catalog.yaml, or the path of your own .txt file or folder"
+    corpus: str = Field(
+        min_length=1, description="a name in data/catalog.yaml, or the path of your .txt file or folder"
     )
     clean: Clean
     split: Split
     tokenizers: Tokenizers
     baselines: Baselines
-    models: Annotated[
-        dict[
-            Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")],
-            Annotated[Model, Field(discriminator="network")],
-        ],
-        Field(min_length=1),
-    ]
+    models: Annotated[dict[Name, Annotated[Model, Field(discriminator="network")]], Field(min_length=1)]
     engine: Engine
     resume: Resume
     timeline: Timeline
