@@ -1,4 +1,4 @@
-"""The README's table on decoding, from benchmarks/results/decode-*.json."""
+"""The table of docs/speed.md on decoding, from benchmarks/results/decode-*.json."""
 
 import json
 from pathlib import Path

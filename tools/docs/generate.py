@@ -1,5 +1,5 @@
-"""Write what in the documents is generated: docs/parameters.md from the types, README.md's results from
-benchmarks/results/.
+"""Write what in the documents is generated: docs/parameters.md from the types, the results in README.md,
+docs/training.md and docs/speed.md from benchmarks/results/.
 
     python -m tools.docs.generate --check    exit 1 if something is out of date
     python -m tools.docs.generate --write    renew it
@@ -69,17 +69,6 @@ def parameters() -> str:
     return "\n".join(parts)
 
 
-def every_parameter() -> str:
-    """Return all parameters in one table, for the README."""
-    values = strict.read_yaml(ROOT / "params.yaml")
-    lines = ["| key | value | meaning |", "|---|---|---|"]
-    for name, section in SECTIONS.items():
-        for key, field in _described(section):
-            dotted = f"{name}.{key}" if name else key
-            lines.append(f"| `{dotted}` | `{_value(_at(values, name)[key])}` | {field.description} |")
-    return "\n".join(lines)
-
-
 def _described(section: type[BaseModel]) -> list[tuple[str, FieldInfo]]:
     """Return the fields that have a meaning of their own: no sub-sections, not the kind of the network."""
     return [(key, field) for key, field in section.model_fields.items() if field.description]
@@ -117,11 +106,18 @@ def _recorded(name: str) -> Path:
     return RESULTS / f"default-{name}.md"
 
 
-def readme() -> str:
-    """Return README.md with its generated parts renewed."""
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    parts = {name: _recorded(name).read_text(encoding="utf-8") for name in RECORDED}
-    parts |= {"training": training.tables(), "decoding": decoding.tables(), "parameters": every_parameter()}
+def results() -> dict[str, dict[str, str]]:
+    """Return the generated parts of each document that has some."""
+    return {
+        "README.md": {name: _recorded(name).read_text(encoding="utf-8") for name in RECORDED},
+        "docs/training.md": {"training": training.tables()},
+        "docs/speed.md": {"decoding": decoding.tables()},
+    }
+
+
+def renewed(document: str, parts: dict[str, str]) -> str:
+    """Return a document with its generated parts renewed."""
+    text = (ROOT / document).read_text(encoding="utf-8")
     for name, content in parts.items():
         text = _between(text, name, content)
     return text
@@ -139,9 +135,12 @@ def main() -> None:
     if write:
         record_default_run()
     stale = []
-    for path, content in ((ROOT / "docs" / "parameters.md", parameters()), (ROOT / "README.md", readme())):
+    documents = {"docs/parameters.md": parameters()}
+    documents |= {document: renewed(document, parts) for document, parts in results().items()}
+    for document, content in documents.items():
+        path = ROOT / document
         if not path.exists() or path.read_text(encoding="utf-8") != content:
-            stale.append(str(path.relative_to(ROOT)))
+            stale.append(document)
             if write:
                 files.write_text(path, content)
     if stale and not write:

@@ -1,4 +1,4 @@
-"""The README's tables on training, from benchmarks/results: recipes, the race, the ablation."""
+"""The tables of docs/training.md, from benchmarks/results: recipes, the race, the ablation."""
 
 import json
 import statistics
