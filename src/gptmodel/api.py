@@ -1,4 +1,4 @@
-"""A bundle as one Python object: what the command line, the server, MLflow and the notebooks call.
+"""A bundle as one Python object: what the command line, MLflow and the notebooks call.
 
 It needs the inference runtime only: numpy, tokenizers, pydantic and ONNX Runtime.
 """

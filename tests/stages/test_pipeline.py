@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-import yaml
 
 from gptmodel.evaluation.surprisal import CharacterCosts
 from tests.support.closure import ROOT
+from tests.support.places import edit_params
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
@@ -51,10 +51,7 @@ class Project:
 
     def edit_params(self, change: Callable[[dict[str, Any]], None]) -> None:
         """Change params.yaml."""
-        path = self.root / "params.yaml"
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-        change(values)
-        path.write_text(yaml.safe_dump(values, allow_unicode=True, sort_keys=False), encoding="utf-8")
+        edit_params(self.root, change)
 
     def json(self, path: str) -> Any:
         return json.loads((self.root / path).read_text(encoding="utf-8"))

@@ -29,6 +29,14 @@ INTERRUPTED = 14  # the step of the newest state in `interrupted`
 Bytes = dict[str, bytes]
 
 
+def edit_params(root: Path, change: Callable[[dict[str, Any]], Any]) -> None:
+    """Change params.yaml of a folder."""
+    path = root / "params.yaml"
+    values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    change(values)
+    path.write_text(yaml.safe_dump(values, allow_unicode=True, sort_keys=False), encoding="utf-8")
+
+
 class Server:
     """The process that forks trainings."""
 
@@ -87,10 +95,7 @@ class Place:
 
     def edit(self, change: Callable[[dict[str, Any]], Any]) -> None:
         """Change params.yaml."""
-        path = self.root / "params.yaml"
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-        change(values)
-        path.write_text(yaml.safe_dump(values, allow_unicode=True, sort_keys=False), encoding="utf-8")
+        edit_params(self.root, change)
 
     def save_every(self, seconds: float) -> None:
         self.edit(lambda values: values["resume"].update(save_every_seconds=seconds))
