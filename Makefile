@@ -1,5 +1,5 @@
 # Every target works on a fresh clone: the first one that needs it makes .venv and installs the pinned set.
-#   make repro   the whole pipeline (dvc repro)      make test    all tests (test-fast: the laws)
+#   make repro   the whole pipeline (dvc repro)      make test    all tests (test-fast: the laws; test-long: campaigns)
 #   make check   format, lint, types, rooms, docs    make ui      browse the experiments in MLflow
 #   make bench   benchmarks against peers            make recipe  list the recipes; NAME=... makes one params.yaml
 
@@ -11,7 +11,7 @@ BIOME := tools/js/node_modules/.bin/biome
 STAMP := $(VENV)/installed
 PORT ?= 5000
 
-.PHONY: repro test test-fast check fix docs ui bench recipe notebooks
+.PHONY: repro test test-fast test-long check fix docs ui bench recipe notebooks
 
 repro: $(STAMP)
 	@$(BIN)/python -m gptmodel.params params.yaml
@@ -22,11 +22,15 @@ recipe: $(STAMP)
 
 # Two processes of one thread each; the tests of a file stay together, as they share what they set up.
 test: $(STAMP)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not long"
 
 test-fast: $(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder \
-		-m "not slow and not network and not browser and not e2e"
+		-m "not slow and not network and not browser and not e2e and not long"
+
+# Campaigns of faults, random bytes and load.
+test-long: $(STAMP)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m long
 
 check: $(STAMP) $(BIOME)
 	$(BIOME) check --error-on-warnings
