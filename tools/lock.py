@@ -1,4 +1,4 @@
-"""Write requirements/*.txt: the packages of an install at the versions of constraints.txt, with the hashes of their files.
+"""Write requirements/*.txt: the packages of an install, at the versions of constraints.txt, with their files' hashes.
 
     python -m tools.lock        (make lock; needs uv and the package registry)
 
