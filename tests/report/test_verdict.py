@@ -1,16 +1,20 @@
+import json
 import re
 from collections.abc import Sequence
+from pathlib import Path
 from random import Random
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gptmodel import params
+from gptmodel import params, strict
 from gptmodel.report import verdict
 from gptmodel.report.results import Everything, ModelResults
 from gptmodel.results.training import Point
+from pipelines import report as stage
 from tests.support import records, runs
+from tests.support.closure import ROOT
 
 STEPS = 1000
 EVALUATIONS = 11
@@ -42,21 +46,57 @@ CURVES: dict[verdict.Shape, list[Point]] = {
     "overfitting": history(RISING, LEARNED),
     "unstable": history(RISING),
 }
-MEASURED: dict[str, tuple[verdict.Shape, list[float]]] = {  # validation bits of the default text
+Curve = tuple[verdict.Shape, list[float], list[float]]
+MEASURED: dict[str, Curve] = {  # bits on validation and in training of the default run, and with other steps
     "bigram-char": (
         "done",
-        [6.589, 3.4383, 3.3867, 3.3746, 3.3694, 3.3681, 3.3681, 3.3677, 3.3666, 3.3663, 3.3664],
+        [6.589, 3.438, 3.387, 3.375, 3.369, 3.368, 3.368, 3.368, 3.367, 3.366, 3.366],
+        [6.589, 4.286, 3.428, 3.402, 3.393, 3.388, 3.385, 3.383, 3.381, 3.38, 3.381],
     ),
     "classic-char": (
         "falling",
         [6.637, 3.469, 3.361, 3.274, 3.12, 2.952, 2.785, 2.66, 2.575, 2.527, 2.484, 2.454, 2.438],
+        [6.637, 4.096, 3.46, 3.382, 3.276, 3.14, 2.972, 2.837, 2.737, 2.662, 2.611, 2.571, 2.552],
     ),
-    "gpt-char": ("falling", [6.589, 2.804, 2.41, 2.281, 2.241, 2.174, 2.113, 2.068, 2.024, 1.998, 1.987]),
-    "gpt-bpe": ("falling", [3.78, 2.647, 2.404, 2.29, 2.224, 2.158, 2.117, 2.067, 2.052, 2.028, 2.013]),
-    "gpt-word": ("falling", [4.407, 2.454, 2.291, 2.209, 2.178, 2.149, 2.11, 2.093]),
-    "gpt-word, twice the steps": (
+    "gpt-char": (
+        "falling",
+        [6.589, 2.804, 2.41, 2.281, 2.241, 2.174, 2.113, 2.068, 2.024, 1.998, 1.987],
+        [6.589, 3.793, 2.658, 2.419, 2.309, 2.216, 2.13, 2.047, 1.958, 1.872, 1.779],
+    ),
+    "gpt-bpe": (
+        "done",
+        [3.78, 2.647, 2.404, 2.29, 2.224, 2.158, 2.117, 2.067, 2.052, 2.028, 2.013],
+        [3.78, 3.12, 2.583, 2.367, 2.261, 2.178, 2.072, 1.959, 1.873, 1.787, 1.724],
+    ),
+    "gpt-word": (
+        "done",
+        [4.407, 2.454, 2.291, 2.209, 2.178, 2.149, 2.11, 2.093],
+        [4.407, 2.777, 2.205, 2.061, 1.961, 1.878, 1.819, 1.747],
+    ),
+    "gpt-word, 60 steps": (
+        "falling",
+        [4.407, 3.957, 3.194, 2.857, 2.746, 2.652, 2.572, 2.514, 2.486, 2.46, 2.453],
+        [4.407, 3.872, 3.344, 2.812, 2.598, 2.537, 2.469, 2.436, 2.339, 2.309, 2.284],
+    ),
+    "gpt-word, 700 steps": (
         "done",
         [4.407, 2.374, 2.23, 2.166, 2.135, 2.126, 2.132, 2.12, 2.111, 2.112, 2.105],
+        [4.407, 2.622, 2.116, 1.979, 1.902, 1.813, 1.758, 1.686, 1.623, 1.542, 1.503],
+    ),
+    "gpt-word, 1,400 steps": (
+        "overfitting",
+        [4.407, 2.23, 2.135, 2.148, 2.135, 2.148, 2.157, 2.199, 2.215, 2.249, 2.257],
+        [4.407, 2.369, 1.94, 1.803, 1.727, 1.636, 1.557, 1.452, 1.365, 1.262, 1.181],
+    ),
+    "gpt-bpe, 1,000 steps": (
+        "overfitting",
+        [3.78, 2.399, 2.223, 2.14, 2.099, 2.078, 2.052, 2.043, 2.035, 2.06, 2.06],
+        [3.78, 2.852, 2.312, 2.145, 2.012, 1.921, 1.801, 1.667, 1.571, 1.427, 1.325],
+    ),
+    "gpt-char, 120 steps": (
+        "falling",
+        [6.589, 5.508, 3.751, 3.509, 3.371, 3.222, 3.106, 2.993, 2.918, 2.857, 2.832],
+        [6.589, 6.334, 4.478, 3.655, 3.512, 3.353, 3.227, 3.13, 3.049, 2.951, 2.952],
     ),
 }
 
@@ -85,9 +125,9 @@ def test_noise_changes_no_verdict(shape: verdict.Shape) -> None:
 
 
 @pytest.mark.parametrize("name", MEASURED)
-def test_the_curves_of_the_default_text_have_the_verdicts_that_they_had_to_people(name: str) -> None:
-    shape, bits = MEASURED[name]
-    assert verdict.shape(history(bits)) == shape
+def test_trainings_on_the_default_text_have_the_verdict_that_longer_ones_confirm(name: str) -> None:
+    shape, validation, training = MEASURED[name]
+    assert verdict.shape(history(validation, training)) == shape
 
 
 def test_one_bad_evaluation_is_no_overfitting() -> None:
@@ -139,7 +179,7 @@ def test_any_curve_has_a_verdict_whose_lines_params_yaml_can_take(
     results = trained(points, steps=steps, warmup_steps=warmup, dropout=dropout, muon_learning_rate=muon)
     said = verdict.of_model("gpt", results)
     shape = verdict.shape(points)
-    assert shape == "overfitting" or bool(said.changes) == (shape != "done")
+    assert shape == "overfitting" or bool(said.changes) == (shape in ("falling", "unstable"))
     for change in said.changes:
         assert section_with(results.meta.model, change) != results.meta.model
 
@@ -194,6 +234,12 @@ def test_the_lead_says_whether_counting_won_and_why() -> None:
     assert "gpt has been overfitting since step 500 of 1,000" in lost["overfitting"]
 
 
+def test_a_curve_that_falls_while_the_text_is_learned_by_heart_asks_for_no_steps() -> None:
+    said = verdict.of_model("gpt", trained(history(FALLING, [0.8 * bits for bits in FALLING])))
+    assert "fell by 6.1 % in the last 300 of its 1,000 steps, but its training loss is 20 % below" in said.text
+    assert not said.changes
+
+
 def test_a_model_that_is_done_and_lost_is_too_small_or_its_text_is() -> None:
     fits, fits_not = [0.5 * bits for bits in DONE], [1.05 * bits for bits in DONE]
     short = verdict.of_run(one_model(trained(history(DONE, fits), validation=2.37))).lead()
@@ -224,3 +270,18 @@ def test_every_model_has_a_line_the_best_on_validation_first() -> None:
     assert (lead, blank) == (f"**{said.conclusion}**", "")
     assert [line.split()[1] for line in lines] == ["gpt", "word", "pairs"]
     assert said.lead() == f"{said.conclusion} {lines[0].removeprefix('- ')}"
+
+
+def test_the_stage_ends_with_the_lead(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = runs.run()
+    runs.write(run, tmp_path)
+    sections = {name: model.meta.model.model_dump(mode="json") for name, model in run.models.items()}
+    values = {**strict.read_yaml(ROOT / "params.yaml"), "models": sections}
+    (tmp_path / "params.yaml").write_text(json.dumps(values))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("GPTMODEL_TRACKING", "off")
+    monkeypatch.setattr("sys.argv", ["report"])
+    stage.main()
+    assert capsys.readouterr().out.splitlines()[-1] == verdict.of_run(run).lead()

@@ -1,15 +1,17 @@
 """What a run shows and what to change next: a verdict on each training, and the lead of the whole report.
 
-Decided on the validation text alone, which also chose the weights; the test text decides nothing. A validation curve is
+Decided on the validation text, which also chose the weights, and on the training loss; the test text decides nothing.
+A training is
 
-- overfitting: its last two evaluations lie above its lowest one, by more than `SHOWN` on average, while the training
-  loss fell; unstable, if that rose too;
-- falling: a straight line through the evaluations of the last third of the steps (at least three) falls by more than
-  `SHOWN`;
-- done: neither.
+- overfitting, if the last two evaluations of its validation curve lie above its lowest one, by more than `SHOWN` on
+  average, while the training loss fell; unstable, if that did not fall;
+- falling, if a straight line through the evaluations of the last third of the steps (at least three) falls by more
+  than `SHOWN`, and the training loss is not yet `BY_HEART` below the validation loss;
+- done, otherwise.
 
-`SHOWN` is larger than what evaluations beside each other differ by without a trend. A learning rate that falls to 0
-bends every curve at its end, so "falling" is a reason to try more steps, not a promise.
+`SHOWN` is more than what evaluations beside each other differ by without a trend. A learning rate that falls to 0
+bends every curve down at its end, so the curve alone does not say that more steps help: with a training loss far below,
+they did not (docs/how-it-works.md names the trainings that this was read from).
 """
 
 from collections.abc import Sequence
@@ -22,7 +24,7 @@ from gptmodel.results.training import Point
 
 SHOWN = 0.01  # of the validation loss
 READ_AT_LEAST = 5  # times the training text, as in the recipes of docs/your-own-corpus.md
-ROOM = 0.05  # a training loss this far below the validation loss: the network could learn more, but the text is short
+BY_HEART = 0.12  # a training loss so far below the validation loss: the text is being learned by heart
 
 Shape = Literal["overfitting", "unstable", "falling", "done"]
 
@@ -89,7 +91,12 @@ def shape(history: Sequence[Point]) -> Shape:
     """Return what a validation curve is (see above)."""
     if rise(history) > SHOWN:
         return "overfitting" if _training_fell(history) else "unstable"
-    return "falling" if fall(history) > SHOWN else "done"
+    return "falling" if fall(history) > SHOWN and _gap(history[-1]) < BY_HEART else "done"
+
+
+def _gap(point: Point) -> float:
+    """Return how far the training loss lies below the validation loss, as a share of that; 0 if there is none."""
+    return 1 - (point.train_bits_per_char or point.validation_bits_per_char) / point.validation_bits_per_char
 
 
 def _training_fell(history: Sequence[Point]) -> bool:
@@ -125,6 +132,12 @@ def of_model(name: str, results: ModelResults) -> Verdict:
                 f"{ending}. It read the training text {times:.1f} times; more steps should help.",
                 [_line(name, "steps", _more_steps(last.step, times))],
             )
+        case "done" if fall(history) > SHOWN:
+            return Verdict(
+                f"{name} is about done: its validation loss still fell by {_percent(fall(history))} {ending}, but its "
+                f"training loss is {_percent(_gap(last))} below it, so it learns the text by heart. More steps alone "
+                "would hardly help."
+            )
         case "done":
             return Verdict(
                 f"{name} is done: its validation loss fell by less than {_percent(SHOWN)} {ending}. More steps would "
@@ -155,17 +168,17 @@ def of_run(everything: Everything) -> RunVerdict:
 
 def _beaten(name: str, results: ModelResults) -> Verdict:
     """Return the verdict on a model that is done and worse than counting: what held it back, text or network."""
-    done, last, model = of_model(name, results).text, results.history[-1], results.meta.model
+    done, model = of_model(name, results).text, results.meta.model
     if not isinstance(model, GPTModel):
         return Verdict(f"{done} A bigram sees one token only: train a GPT beside it.")
-    if last.train_bits_per_char is not None and last.train_bits_per_char > (1 - ROOM) * last.validation_bits_per_char:
+    if _gap(results.history[-1]) < BY_HEART:
         return Verdict(
-            f"{done} It fits the training text hardly better, so the network is too small.",
+            f"{done} It hardly predicts the training text any better, so the network is too small.",
             [_line(name, "n_layer", 2 * model.n_layer)],
         )
     return Verdict(
-        f"{done} It fits the training text much better, so that text is too short "
-        f"({results.meta.text.splits['train'].characters:,} characters): add others like it in one folder.",
+        f"{done} It predicts the training text much better, so that text is too short "
+        f"({results.meta.text.splits['train'].characters:,} characters): put others like it beside it in a folder.",
         ["corpus: data/own"],
     )
 
