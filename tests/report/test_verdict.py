@@ -138,7 +138,7 @@ def test_one_bad_evaluation_is_no_overfitting() -> None:
 @pytest.mark.parametrize("bits", [[6.5], [6.5, 4.0], [6.5, 6.5], [6.5, 7.0], [6.5, 3.0, 2.0]])
 def test_the_shortest_trainings_have_a_verdict(bits: list[float]) -> None:
     points = history(bits, steps=20) if len(bits) > 1 else history([*bits, 1.0])[:1]
-    expected = {4.0: "falling", 2.0: "falling", 7.0: "unstable", 6.5: "done"}[bits[-1]]
+    expected = {4.0: "falling", 2.0: "falling", 7.0: "overfitting", 6.5: "done"}[bits[-1]]
     assert verdict.shape(points) == expected
 
 

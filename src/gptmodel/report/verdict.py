@@ -95,14 +95,18 @@ def shape(history: Sequence[Point]) -> Shape:
 
 
 def _gap(point: Point) -> float:
-    """Return how far the training loss lies below the validation loss, as a share of that; 0 if there is none."""
-    return 1 - (point.train_bits_per_char or point.validation_bits_per_char) / point.validation_bits_per_char
+    """Return how far the training loss lies below the validation loss, as a share of that."""
+    return 1 - _training(point) / point.validation_bits_per_char
 
 
 def _training_fell(history: Sequence[Point]) -> bool:
-    """Tell whether the training loss fell after the lowest validation loss; it has none at step 0."""
-    then, now = lowest(history).train_bits_per_char, history[-1].train_bits_per_char
-    return then is not None and now is not None and now < then
+    """Tell whether the training loss fell after the lowest validation loss."""
+    return _training(history[-1]) < _training(lowest(history))
+
+
+def _training(point: Point) -> float:
+    """Return the training loss; at step 0, which has none, a network knows no text better than another."""
+    return point.validation_bits_per_char if point.train_bits_per_char is None else point.train_bits_per_char
 
 
 def of_model(name: str, results: ModelResults) -> Verdict:
