@@ -30,14 +30,15 @@ Shape = Literal["overfitting", "unstable", "falling", "done"]
 
 
 class Verdict(NamedTuple):
-    """A conclusion, and the lines of params.yaml of which one may be changed, the first one first; none: no change."""
+    """A conclusion, and the lines of params.yaml to change: one of them, the first one first, or all; none: nothing."""
 
     text: str
     changes: Sequence[str] = ()
+    joined: Literal["or", "and"] = "or"
 
     def markdown(self) -> str:
         """Return the verdict for reading, on one line."""
-        lines = " or ".join(f"`{change}`" for change in self.changes)
+        lines = f" {self.joined} ".join(f"`{change}`" for change in self.changes)
         return f"{self.text} In params.yaml: {lines}." if lines else self.text
 
 
@@ -137,10 +138,13 @@ def of_model(name: str, results: ModelResults) -> Verdict:
                 [_line(name, "steps", _more_steps(last.step, times))],
             )
         case "done" if fall(history) > SHOWN:
+            dropout = _more_dropout(name, model)
             return Verdict(
                 f"{name} is about done: its validation loss still fell by {_percent(fall(history))} {ending}, but its "
                 f"training loss is {_percent(_gap(last))} below it, so it learns the text by heart. More steps alone "
-                "would hardly help."
+                f"would hardly help{'; with more dropout they may' if dropout else ''}.",
+                [*dropout, _line(name, "steps", 2 * last.step)] if dropout else [],
+                "and",
             )
         case "done":
             return Verdict(
@@ -165,13 +169,13 @@ def of_run(everything: Everything) -> RunVerdict:
             f"Plain counting ({baseline.name}, {baseline.bits_per_char:.3f} bits for each character of the validation "
             f"text) beats the best model ({name}, {score.bits_per_char:.3f})."
         )
-        if shape(results.history) == "done":
+        if not verdicts[0].changes:
             verdicts[0] = _beaten(name, results)
     return RunVerdict(conclusion, verdicts)
 
 
 def _beaten(name: str, results: ModelResults) -> Verdict:
-    """Return the verdict on a model that is done and worse than counting: what held it back, text or network."""
+    """Return the verdict on a model that is done and worse than counting: its text or its network holds it back."""
     done, model = of_model(name, results).text, results.meta.model
     if not isinstance(model, GPTModel):
         return Verdict(f"{done} A bigram sees one token only: train a GPT beside it.")
