@@ -24,7 +24,7 @@ from gptmodel.results.training import Point
 
 SHOWN = 0.01  # of the validation loss
 READ_AT_LEAST = 5  # times the training text, as in the recipes of docs/your-own-corpus.md
-BY_HEART = 0.12  # a training loss so far below the validation loss: the text is being learned by heart
+BY_HEART = 0.10  # a training loss so far below the validation loss: the text is being learned by heart
 
 Shape = Literal["overfitting", "unstable", "falling", "done"]
 
