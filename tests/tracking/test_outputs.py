@@ -45,8 +45,8 @@ def test_a_training_is_watched_and_its_outputs_are_logged(root: Path, capsys: py
     assert {"network": "bigram", "engine.precision": "float32", "seed": "1", "device": "cpu"}.items() <= params.items()
     points = points_of(run)
     assert [step for step, _, _ in points["curves/validation_loss_nats"]] == [0, 10, 20]
-    assert [step for step, _, _ in points["curves/train_loss_nats"]] == [10, 20]  # none before the first step
-    assert [step for step, _, _ in points["curves/tokens_per_second"]] == [10, 20]
+    assert [step for step, _, _ in points["training/loss_nats"]] == [10, 20]  # none before the first step
+    assert [step for step, _, _ in points["system/tokens_per_second"]] == [10, 20]
     assert run.data.metrics["training/tokens_per_second"] == 12345
     assert set(files_of(run.info.run_id)) == {
         "timeline.json",

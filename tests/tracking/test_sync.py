@@ -12,7 +12,7 @@ from gptmodel.errors import UserError
 from gptmodel.layout import ModelFolder
 from gptmodel.results.evaluation import Breakdown
 from gptmodel.results.training import Meta
-from gptmodel.tracking import curves, sync
+from gptmodel.tracking import curves, figures, sync
 from gptmodel.tracking import outputs as door
 from gptmodel.tracking import runs as tracked
 from gptmodel.tracking.runs import Identity
@@ -24,8 +24,8 @@ pytestmark = pytest.mark.slow
 
 SECONDS = 425.4  # that the training took
 NATS = records.NATS
-CURVES = {"tokens": [0, 480, 960], "train_loss_nats": [4 * NATS, 2 * NATS]}
-CURVES |= {"validation_loss_nats": [6.5 * NATS, 3 * NATS, 2 * NATS]}
+CURVES = {"training/characters": [0, 480, 960], "training/loss_nats": [4 * NATS, 2 * NATS]}
+CURVES |= {"curves/validation_loss_nats": [6.5 * NATS, 3 * NATS, 2 * NATS]}
 
 
 @pytest.fixture
@@ -44,14 +44,14 @@ def stage(name: str) -> Any:
 
 
 def rows() -> list[dict[str, Any]]:
-    return [point.model_dump() for point in records.history(2.0)]
+    return [figures.curve(point) for point in records.history(2.0)]
 
 
 def check(run: Any) -> None:
     """Assert that a run holds all that the files say, each point once."""
     points = points_of(run)
     for name, values in CURVES.items():
-        assert [value for _, value, _ in points[f"curves/{name}"]] == values
+        assert [value for _, value, _ in points[name]] == values
     figures = [key for key in points if not key.startswith(("curves/", "system/"))]
     assert {key: len(points[key]) for key in figures} == dict.fromkeys(figures, 1)
     expected = {"training/tokens_per_second": 12345, "test/bits_per_char": 2.5, "novelty/repetition": 0.25}
@@ -86,7 +86,7 @@ def test_a_lost_store_is_rebuilt_and_a_second_sync_adds_nothing(root: Path) -> N
     check(run)
     assert (run.data.tags["restored"], run.data.params["learning_rate"]) == ("true", "0.01")
     assert run.info.end_time - run.info.start_time == round(SECONDS * 1000)
-    times = [when - run.info.start_time for _, _, when in points_of(run)["curves/tokens"]]
+    times = [when - run.info.start_time for _, _, when in points_of(run)["curves/validation_loss_nats"]]
     assert times == [0, round(SECONDS * 500), round(SECONDS * 1000)]
     table = open_store().client.download_artifacts(run.info.run_id, "timeline.json")
     assert json.loads(Path(table).read_text()) == {
@@ -105,7 +105,7 @@ def test_what_stages_have_logged_is_kept_and_completed(root: Path) -> None:
     def killed() -> None:
         with stage("train") as run:
             run.log_params({"network": "bigram", "device": "cpu"})
-            run.log_history([rows()[0] | {"tokens_per_second": 3.0}, rows()[1]])
+            run.log_history([rows()[0] | {figures.LIVE: 3.0}, rows()[1]])
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -205,7 +205,7 @@ def test_a_server_killed_in_mid_training_is_repaired(
         assert time.monotonic() - began < 5
     monkeypatch.delenv("MLFLOW_TRACKING_URI")
     (broken,) = runs()
-    assert (broken.info.status, len(points_of(broken)["curves/tokens"])) == ("RUNNING", 1)
+    assert (broken.info.status, len(points_of(broken)["curves/validation_loss_nats"])) == ("RUNNING", 1)
     assert sync.sync("petit").startswith("completed, ")
     (run,) = runs()
     check(run)
