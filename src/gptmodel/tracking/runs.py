@@ -36,7 +36,7 @@ from gptmodel.tracking.store import StoreUnavailable, brief
 
 PARENT = "mlflow.parentRunId"
 OFF = {"off", "0", "no", "false"}
-INPUTS = ("src", "pipelines", "params.yaml", "dvc.yaml", "data/catalog.yaml", "data/own")  # what a commit must hold
+INPUTS = ("src", "pipelines", "params.yaml", "dvc.yaml", "data/catalog.yaml", "data/own")
 
 
 @dataclass(frozen=True)
@@ -229,8 +229,13 @@ def _model_tags(identity: Identity) -> dict[str, str]:
     commit = _git("rev-parse", "HEAD")
     if commit:
         tags["mlflow.source.git.commit"] = commit
-        tags["git.dirty"] = str(bool(_git("status", "--porcelain", "--", *INPUTS))).lower()
+        tags["git.dirty"] = str(is_dirty()).lower()
     return tags
+
+
+def is_dirty() -> bool:
+    """Return whether code or parameters are others than the commit's; what stages write does not count."""
+    return bool(_git("status", "--porcelain", "--", *INPUTS))
 
 
 def _git(*arguments: str) -> str:
