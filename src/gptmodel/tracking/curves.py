@@ -1,7 +1,7 @@
 """The curves of a run: points buffered while a training goes on, or restored from its history.
 
-A curve is a metric with a point at each evaluation. The tag `history.curves` is the last step that was
-written whole; a resumed training goes by it, so that no point is drawn twice.
+A curve is a metric with a point at each evaluation. The tag `history.curves` is the last step that was written whole; a
+resumed training goes by it, so that no point is drawn twice.
 Source: https://mlflow.org/docs/latest/ml/tracking (a call of log_batch takes 1000 metrics and 100 tags).
 """
 

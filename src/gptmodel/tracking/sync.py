@@ -5,7 +5,8 @@ after a store that was down, was lost or is another one now. A model's run is fo
 (tagged `restored=true`); what it lacks is added. Done twice, the second time adds nothing.
 
 The points of a restored curve lie evenly in the time that the training took. What no output holds is not restored
-(tokens per second along the curve, how busy the machine was), and what is in MLflow but not here stays.
+(tokens per second along the curve, how busy the machine was, the seconds of each stage), and what is in MLflow but not
+here stays.
 """
 
 import csv

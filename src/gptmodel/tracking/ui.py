@@ -14,7 +14,6 @@ import urllib.request
 import webbrowser
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import Any
 
 from gptmodel.errors import UserError
 from gptmodel.tracking import store
@@ -49,11 +48,13 @@ def serving(port: int) -> Iterator["subprocess.Popen[bytes]"]:
 
     `UserError` where the port is taken or the server ends.
     """
+    if not 0 < port < 1 << 16:
+        raise UserError(f"--port must be between 1 and 65535, not {port}")
     try:
         socket.create_server(("127.0.0.1", port)).close()
-    except (OSError, OverflowError) as error:
-        said = f"cannot listen on port {port} ({error}): name another, `make ui PORT=5001` or `gptmodel ui --port 5001`"
-        raise UserError(said) from None
+    except OSError as error:
+        said = f"cannot listen on port {port} ({error.strerror}): name another"
+        raise UserError(f"{said}, `make ui PORT=5001` or `gptmodel ui --port 5001`") from None
     command = [sys.executable, "-m", "mlflow", "ui", "--workers", "1", "--host", "127.0.0.1", "--port", str(port)]
     command += ["--backend-store-uri", store.address(), "--uvicorn-opts", "--log-level warning"]
     environment = {**os.environ, **SETTINGS}
@@ -86,7 +87,7 @@ def _answers(address: str) -> bool:
     return True
 
 
-def _end(running: Any) -> None:
+def _end(running: "subprocess.Popen[bytes]") -> None:
     """Ask the server and its workers to end."""
     with suppress(ProcessLookupError):
         if hasattr(os, "killpg"):
