@@ -64,12 +64,8 @@ dist: $(STAMP)
 		--output-file dist/sbom.cdx.json
 	cd dist && sha256sum -- * > SHA256SUMS
 
-# One server process, no background jobs: a quarter of the memory of plain `mlflow ui`.
 ui: $(STAMP)
-	@case "$$MLFLOW_TRACKING_URI" in http*) echo "the experiments are at $$MLFLOW_TRACKING_URI"; exit 0;; esac; \
-	echo "open http://127.0.0.1:$(PORT)/#/experiments?workflowType=machine_learning (port taken? make ui PORT=5001)"; \
-	MLFLOW_DISABLE_TELEMETRY=true MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false $(BIN)/mlflow ui --workers 1 \
-		--host 127.0.0.1 --port $(PORT) --backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///mlflow.db}"
+	@$(BIN)/gptmodel ui --port $(PORT)
 
 bench: $(STAMP)
 	$(BIN)/python benchmarks/decode.py
