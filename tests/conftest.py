@@ -9,6 +9,8 @@ os.environ.setdefault(
     "OMP_NUM_THREADS", "1"
 )  # tiny networks: threads that wait for each other cost more than they bring
 
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # for tests that import onnxruntime themselves
+
 FIXTURES = Path(__file__).parent / "fixtures"
 
 

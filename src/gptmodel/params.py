@@ -30,9 +30,7 @@ class Book(Strict):
     path: str = Field(min_length=1, description="a name in data/catalog.yaml, or the path of your .txt file or folder")
     title: str | None = Field(None, min_length=1, description="`null`: the catalog's, or the file's name")
     author: str | None = Field(None, min_length=1, description="`null`: the catalog's")
-    language: str | None = Field(
-        None, pattern="^[a-z]{2,3}$", description="`null`: the catalog's, or `fr` or `en` if found"
-    )
+    language: str | None = Field(None, pattern="^[a-z]{2,3}$", description="`null`: the catalog's, or as found out")
 
 
 class CleanRules(Strict):
@@ -55,9 +53,7 @@ class CleanRules(Strict):
 class Clean(Strict):
     """How the raw text is cleaned."""
 
-    language: Literal["auto", "fr", "other"] = Field(
-        description="French typography is for `fr`; `auto`: if it is French"
-    )
+    language: Literal["auto", "fr", "other"] = Field(description="French rules are for `fr`; `auto`: if it is French")
     rules: CleanRules
 
 
@@ -67,9 +63,7 @@ class Split(Strict):
     train: Positive = Field(description="share of the characters that the networks learn from")
     validation: Share = Field(description="share that chooses the best checkpoint")
     test: Share = Field(description="share that only the final figures use; 0 for none")
-    boundary: Literal["line", "character"] = Field(
-        description="cut at the next line, or at the very character (nanoGPT's)"
-    )
+    boundary: Literal["line", "character"] = Field(description="cut at the next line, or at the very character")
 
     @model_validator(mode="after")
     def _shares_sum_to_one(self) -> Self:
@@ -225,9 +219,7 @@ class Timeline(Strict):
 class Samples(Strict):
     """The text that the evaluate stage generates to look at."""
 
-    prompts: Prompts = Field(
-        description="`auto`: the three commonest beginnings; the first one is the report's excerpt"
-    )
+    prompts: Prompts = Field(description="`auto`: the three commonest; the first one is the report's excerpt")
     temperatures: Annotated[list[NotNegative], Field(min_length=1)] = Field(
         description="each prompt at each; 0 takes the likeliest token; the first one is the report's excerpt"
     )
