@@ -220,6 +220,9 @@ def test_the_bundles_are_proven_equal_to_torch(project: Project) -> None:
         for graph, limit in {"int8": 5e-3, "fp16": 1e-3}.items():
             assert graph not in graphs or graphs[graph]["change"] <= limit
         assert manifest["corpus"]["name"] == "roman"
+        assert manifest["example_prompt"] == "Le "
+        first = project.json(f"models/{name}/training/timeline.json")["entries"][0]
+        assert first["sample"]["prompt"] == project.json("data/clean/text/text.json")["prompts"][0]  # auto
 
 
 def test_a_second_repro_does_nothing(project: Project) -> None:

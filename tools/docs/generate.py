@@ -37,6 +37,7 @@ Each entry of `models:` becomes its own stages `train@NAME`, `evaluate@NAME`, `i
 
 SECTIONS: dict[str, type[BaseModel]] = {
     "": params.Params,
+    "corpus": params.Book,
     "clean": params.Clean,
     "clean.rules": params.CleanRules,
     "split": params.Split,
@@ -60,6 +61,7 @@ SECTIONS: dict[str, type[BaseModel]] = {
 def parameters() -> str:
     """Return docs/parameters.md."""
     values = strict.read_yaml(ROOT / "params.yaml")
+    values["corpus"] = params.load(ROOT / "params.yaml").corpus.model_dump()  # its short form is a path alone
     parts = [HEAD]
     for name, section in SECTIONS.items():
         if name:
@@ -88,7 +90,8 @@ def _type(field: FieldInfo) -> str:
         return "list"
     if isinstance(kind, type):
         return kind.__name__
-    return ", ".join(f"`{choice}`" for choice in get_args(kind))
+    names: dict[object, str] = {str: "str", type(None): "`null`"}
+    return ", ".join(names.get(choice, f"`{choice}`") for choice in get_args(kind))
 
 
 def _value(value: object) -> str:

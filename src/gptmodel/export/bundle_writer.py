@@ -45,6 +45,7 @@ def write_bundle(
             network=network.config,
             parameters=networks.count_parameters(network),
             corpus=Origin(**{field: getattr(results.corpus, field) for field in Origin.model_fields}),
+            example_prompt=results.example_prompt,
             metrics=results.metrics,
             graphs={spec.name: _prove(partial, spec, network, data, limits) for spec in graphs(network)},
             versions=versions("gptmodel", "torch", "onnx") | {"onnxruntime": session.onnxruntime().__version__},

@@ -171,7 +171,7 @@ def _log(run_id: str, checked: Checked) -> Any:
     mlflow.set_tracking_uri(store.address())
     client = mlflow.MlflowClient()
     ended = client.get_run(run_id).info.end_time
-    example = (["Il était "], {name: default for name, _, default in PARAMETERS if default != []})
+    example = ([checked.info.example_prompt], {name: default for name, _, default in PARAMETERS if default != []})
     with TemporaryDirectory() as scratch, mlflow.start_run(run_id=run_id):
         logged = mlflow.pyfunc.log_model(
             name=checked.info.model,
