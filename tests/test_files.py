@@ -1,5 +1,6 @@
 import errno
 import os
+import secrets
 import stat
 import subprocess
 import sys
@@ -51,7 +52,7 @@ def test_content_is_on_the_disk_before_its_name_and_the_name_before_we_go_on(
     real_fsync, real_replace = os.fsync, Path.replace
 
     def fsync(descriptor: int) -> None:
-        calls.append("fsync " + Path(f"/proc/self/fd/{descriptor}").readlink().name.removesuffix(".partial"))
+        calls.append(f"fsync {Path(f'/proc/self/fd/{descriptor}').readlink().name}")
         real_fsync(descriptor)
 
     def replace(self: Path, target: Path) -> Path:
@@ -60,16 +61,20 @@ def test_content_is_on_the_disk_before_its_name_and_the_name_before_we_go_on(
 
     monkeypatch.setattr(os, "fsync", fsync)
     monkeypatch.setattr(Path, "replace", replace)
-    pid, here = os.getpid(), tmp_path.name
+    monkeypatch.setattr(secrets, "token_hex", lambda size: "7")
+    here = tmp_path.name
     files.write_text(tmp_path / "a.txt", "a")
-    assert calls == [f"fsync .a.txt.{pid}", "replace a.txt", f"fsync {here}"]
+    assert calls == ["fsync .a.txt.7.partial", "replace a.txt", f"fsync {here}"]
     calls.clear()
     with files.whole_folder(tmp_path / "out") as partial:
         (partial / "sub").mkdir()
         (partial / "sub" / "b.txt").write_text("b")
     *flushed, renamed, last = calls
-    assert sorted(flushed) == [f"fsync .out.{pid}", "fsync b.txt", "fsync sub"]
+    assert sorted(flushed) == ["fsync .out.7.partial", "fsync b.txt", "fsync sub"]
     assert (renamed, last) == ("replace out", f"fsync {here}")
+    calls.clear()
+    files.write_text(tmp_path / "new" / "er" / "c.txt", "c")
+    assert calls[:2] == [f"fsync {here}", "fsync new"]  # the names of new folders
 
 
 def test_a_file_system_that_cannot_flush_folders_is_enough_and_a_failing_disk_is_not(
