@@ -194,6 +194,7 @@ def _flush(path: Path) -> None:
         os.fsync(descriptor)
     except OSError as error:
         if error.errno != errno.EINVAL or not path.is_dir():  # EINVAL: some network file systems, of a folder
+            error.filename = str(path)
             raise
     finally:
         os.close(descriptor)
