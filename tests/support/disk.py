@@ -1,4 +1,4 @@
-"""A disk that fails: every call of this process that changes a file below a folder is counted, and one of them goes wrong.
+"""A disk that fails: every call that changes a file below a folder is counted, and one of them goes wrong.
 
 Python's own functions are replaced (also those below `open`, so that a `write` here is a write of the kernel). The
 shim also knows what a power cut would leave: it follows what was flushed and what was only promised.
@@ -18,8 +18,9 @@ from typing import Any, Literal
 
 from gptmodel import files
 
-CUTS = ("kept", "undone", "mixed")  # what was not flushed: all names are there, none, some
-Fault = Literal["kill", "ENOSPC", "EIO", "cut kept", "cut undone", "cut mixed"]
+Fault = Literal["SIGKILL", "SIGTERM", "SIGINT", "ENOSPC", "EIO", "cut kept", "cut undone", "cut mixed"]
+# After a power cut, of what was not flushed: all names are there, none, some; only in a mixed one some of the content.
+TORN = {"SIGKILL", "ENOSPC", "cut kept", "cut undone", "cut mixed"}  # by which half of a write has been done
 NEEDS_ROOM = {"create", "truncate", "write", "fsync", "mkdir", "rename", "exchange"}
 REAL = {name: getattr(os, name) for name in ("open", "fsync", "replace", "rename", "mkdir", "unlink", "rmdir")}
 REAL_OPEN, REAL_EXCHANGE = io.open, files._exchange
@@ -53,6 +54,10 @@ class Node:
         self.names.append({name: node for name, node in changed.items() if node is not None})
 
 
+def _target(descriptor: int) -> Path:
+    return Path(f"/proc/self/fd/{descriptor}").readlink()
+
+
 def read_tree(folder: Path) -> Node:
     """Return the nodes of a folder on which everything is flushed."""
     inside = {path.name: read_tree(path) if path.is_dir() else Node(path.read_bytes()) for path in folder.iterdir()}
@@ -65,7 +70,7 @@ class Disk:
 
     root: Path
     at: int = 0
-    fault: Fault = "kill"
+    fault: Fault = "SIGKILL"
     aftermath: Path = Path()  # where a power cut leaves the files
     calls: list[Call] = field(default_factory=list)
     tree: Node = field(default_factory=Node)
@@ -114,14 +119,14 @@ class Disk:
             raise OSError(number, os.strerror(number), *named)
         if self.fault.startswith("cut"):
             self._cut(self.fault.removeprefix("cut "))
-        os.kill(os.getpid(), signal.SIGKILL)
+        os.kill(os.getpid(), signal.Signals[self.fault] if self.fault.startswith("SIG") else signal.SIGKILL)
 
     def locate(self, path: Any, folder: int | None = None) -> str | None:
         """Return the path below the root, None if it lies elsewhere or is a descriptor."""
         if isinstance(path, int):
             return None
-        around = os.readlink(f"/proc/self/fd/{folder}") if folder is not None else os.getcwd()
-        return self._below(os.path.normpath(os.path.join(around, os.fsdecode(path))))
+        around = _target(folder) if folder is not None else Path.cwd()
+        return self._below(os.path.normpath(around / os.fsdecode(path)))
 
     def _below(self, path: str) -> str | None:
         inside = os.path.relpath(path, self.root)
@@ -169,7 +174,7 @@ class Disk:
         return buffer if "b" in mode else io.TextIOWrapper(buffer, *arguments, **named)
 
     def _fsync(self, descriptor: int) -> None:
-        inside = self._below(os.readlink(f"/proc/self/fd/{descriptor}"))
+        inside = self._below(str(_target(descriptor)))
         if inside is not None:
             self.begin("fsync", inside)
         REAL["fsync"](descriptor)
@@ -253,7 +258,7 @@ class Disk:
             yield id(node), self._content(path)
             return
         for name, inside in node.now.items():
-            yield from self._newest(inside, os.path.join(path, name))
+            yield from self._newest(inside, f"{path}/{name}".lstrip("/"))
 
 
 class _Raw(io.FileIO):
@@ -266,7 +271,7 @@ class _Raw(io.FileIO):
 
     def write(self, content: Any) -> int:
         half = memoryview(content)[: len(content) // 2]
-        if len(self._disk.calls) + 1 == self._disk.at and self._disk.fault != "EIO":
+        if len(self._disk.calls) + 1 == self._disk.at and self._disk.fault in TORN:
             super().write(half)
         self._disk.begin("write", self._inside)
         return super().write(content)

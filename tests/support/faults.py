@@ -1,11 +1,12 @@
-"""A campaign of faults: every stage of the pipeline, at each call that changes the disk, killed or refused.
+"""A campaign of faults: every stage of the pipeline, at each call that changes the disk: killed, stopped or refused.
 
     python -m tests.support.faults --work FOLDER --record FILE [--stages fetch,clean,...] [--share 0.1]
 
 Everything is imported once. Each fault then hits a fork of this process, which runs the stage itself in a copy of a
 small project; another fork runs it again, undisturbed. `--share 0.1` draws a tenth of the faults. The laws:
 
-- the process was killed, or it ended with code 2 and one line that names the file (or with 0, its work being done);
+- the process was killed, or it ended with one line and code 2, which names the file, or 143 or 130 for a signal
+  (or with 0, its work being done);
 - each folder that the stage writes is the old one or the new one, whole;
 - run again, the stage ends in the bytes of an undisturbed run, and nothing else is there;
 - after a power cut too; a stage that had ended has its new folders; a training goes on from the last state saved.
@@ -18,13 +19,13 @@ import os
 import random
 import re
 import shutil
+import signal
 import sys
 import traceback
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from signal import SIGKILL
 from typing import Any, get_args
 
 import torch
@@ -34,7 +35,8 @@ from gptmodel.runtime import latency
 from gptmodel.training import precision, saved_states
 from tests.support.closure import ROOT
 from tests.support.disk import NEEDS_ROOM, REAL_OPEN, Call, Disk, Fault
-from tests.support.places import MODEL, edit_params, tiny
+from tests.support.places import edit_params, tiny
+from tests.support.stage import MODEL
 
 STAGES: dict[str, list[str]] = {  # in the order of the pipeline, with the folders that each writes
     "fetch": ["data/raw"],
@@ -92,7 +94,7 @@ class Ended:
     saved: int
 
 
-def run(stage: str, place: Path, at: int = 0, fault: Fault = "kill") -> Ended:
+def run(stage: str, place: Path, at: int = 0, fault: Fault = "SIGKILL") -> Ended:
     """Run a stage in a fork of this process in the folder `place`, where one call may suffer a fault."""
     notes = place.with_name(f"{place.name}-notes")
     shutil.rmtree(notes, ignore_errors=True)
@@ -118,6 +120,7 @@ def _run_here(stage: str, place: Path, notes: Path, at: int, fault: Fault) -> in
     os.dup2(0, 1)
     sys.argv = [stage, *ARGUMENTS.get(stage, [MODEL])]
     _note_saves(notes / "saved")
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell ignores for what runs in the background
     disk = Disk(Path.cwd(), at, fault, notes / "aftermath")
     code = 1
     try:
@@ -176,12 +179,13 @@ class Trial:
 class Campaign:
     """The small project after every stage, and the faults tried on copies of it."""
 
-    def __init__(self, work: Path, stages: list[str]) -> None:
+    def __init__(self, work: Path, stages: list[str], share: float) -> None:
         self.work = work
+        self.share = share
         self.whole = work / "whole"
         self.trials: list[Trial] = []
         self.calls = dict[str, int]()
-        self.syncs = dict[str, int]()
+        self.flushes = dict[str, int]()
         (self.whole / "data" / "own").mkdir(parents=True)
         shutil.copy(ROOT / "params.yaml", self.whole)
         shutil.copy(ROOT / "data" / "catalog.yaml", self.whole / "data")
@@ -192,7 +196,7 @@ class Campaign:
             ended = run(stage, self.whole)
             assert ended.code == 0, (stage, ended.said)
 
-    def try_stage(self, stage: str, share: float) -> None:
+    def try_stage(self, stage: str) -> None:
         """Try the faults of a stage: on a project without its outputs, and on one with old ones."""
         new = tree(self.whole, *STAGES[stage])
         for start in ("afresh", "again"):
@@ -203,10 +207,10 @@ class Campaign:
             assert ended.code == 0, (stage, ended.said)
             assert same(tree(place), expected), set(tree(place)) ^ set(expected)
             self.calls[f"{stage} {start}"] = len(ended.calls)
-            self.syncs[f"{stage} {start}"] = sum(call.kind == "fsync" for call in ended.calls)
+            self.flushes[f"{stage} {start}"] = sum(call.kind == "fsync" for call in ended.calls)
             drawn = random.Random(f"{stage} {start}")
             for trial in _trials(stage, start, ended.calls):
-                if drawn.random() < share:
+                if drawn.random() < self.share:
                     self._try(trial, base, old, new, expected)
                     self.trials.append(trial)
 
@@ -222,7 +226,7 @@ class Campaign:
         if stage == "train" and start == "afresh":
             shutil.rmtree(base / "models")
             shutil.rmtree(base / ".resume")
-            (base / "reports").exists() and shutil.rmtree(base / "reports")
+            shutil.rmtree(base / "reports", ignore_errors=True)
         return base
 
     def _copy(self, base: Path) -> Path:
@@ -243,7 +247,9 @@ class Campaign:
         for folder in STAGES[trial.stage]:
             part, was, will = (_below(folder, files) for files in (found, old, new))
             trial.check(f"{folder} is neither the old one nor the new one", part == was or same(part, will))
-        trial.check("the new ones are not there after its end", is_new or (trial.call.kind != "end" and ended.code != 0))
+        trial.check(
+            "the new ones are not there after its end", is_new or (trial.call.kind != "end" and ended.code != 0)
+        )
         again = run(trial.stage, place)
         trial.check(f"run again: exit code {again.code}, said {again.said}", again.code == 0)
         after = tree(place)
@@ -261,8 +267,9 @@ class Campaign:
             cell[0] += 1
             cell[1] += not trial.broken
         return {
+            "share": self.share,
             "calls": self.calls,
-            "syncs": self.syncs,
+            "flushes": self.flushes,
             "tried": {stage: {fault: cell[0] for fault, cell in row.items()} for stage, row in table.items()},
             "survived": {stage: {fault: cell[1] for fault, cell in row.items()} for stage, row in table.items()},
             "failures": [str(trial) for trial in self.trials if trial.broken][:SHOWN_FAILURES],
@@ -276,19 +283,23 @@ def _below(folder: str, content: Tree) -> Tree:
 def _trials(stage: str, start: str, calls: list[Call]) -> Iterator[Trial]:
     for at, call in enumerate([*calls, Call("end", ".")], start=1):
         for fault in get_args(Fault):
-            if fault.startswith("cut") or call.kind != "end" and (fault != "ENOSPC" or call.kind in NEEDS_ROOM):
+            if fault.startswith("cut") or (call.kind != "end" and (fault != "ENOSPC" or call.kind in NEEDS_ROOM)):
                 yield Trial(stage, start, at, call, fault)
 
 
 def _is_orderly(trial: Trial, ended: Ended) -> bool:
-    if trial.fault == "kill" or trial.fault.startswith("cut"):
-        return ended.code == -SIGKILL
-    if ended.code == 0:
-        return not any("Traceback" in line for line in ended.said)
+    if trial.fault == "SIGKILL" or trial.fault.startswith("cut"):
+        return ended.code == -signal.SIGKILL
+    lines = [line for line in ended.said if not PROGRESS.match(line)]
+    if ended.code == 0:  # cleaning up may fail, and a training that has ended is not stopped
+        return not lines and (trial.fault in ("ENOSPC", "EIO") or trial.stage == "train")
+    if trial.fault == "SIGTERM":
+        return ended.code == 143 and len(lines) == 1 and "by SIGTERM: " in lines[0]
+    if trial.fault == "SIGINT":
+        return ended.code == 130 and len(lines) == 1
     target = files.final(Path(trial.call.path))
     names = [str(each) for each in (target, *target.parents)[: max(len(target.parts), 1)]]
-    errors = [line for line in ended.said if not PROGRESS.match(line)]
-    return ended.code == 2 and len(errors) == 1 and any(name in errors[0] for name in names)
+    return ended.code == 2 and len(lines) == 1 and any(name in lines[0] for name in names)
 
 
 def main(tell: Callable[[str], None]) -> int:
@@ -306,9 +317,9 @@ def main(tell: Callable[[str], None]) -> int:
     for stage in STAGES:
         importlib.import_module(f"pipelines.{stage}")
     torch.optim.AdamW([torch.zeros(1)])  # imports the rest of torch
-    campaign = Campaign(asked.work.resolve(), stages)
+    campaign = Campaign(asked.work.resolve(), stages, asked.share)
     for stage in stages:
-        campaign.try_stage(stage, asked.share)
+        campaign.try_stage(stage)
         record = campaign.record()
         tell(f"{stage}: tried {record['tried'][stage]}, survived {record['survived'][stage]}")
         files.write_json(asked.record, record)
