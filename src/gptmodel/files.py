@@ -68,8 +68,8 @@ def whole_folder(path: Path) -> Iterator[Path]:
 def make_folder(folder: Path) -> None:
     """Make a folder and those around it, as far as they are missing, and wait until their names are on the disk."""
     missing = [each for each in (folder, *folder.parents) if not each.exists()]
-    folder.mkdir(parents=True, exist_ok=True)
     for each in reversed(missing):
+        each.mkdir(exist_ok=True)
         _flush(each.parent)
 
 

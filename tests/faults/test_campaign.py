@@ -14,7 +14,7 @@ from tests.support.places import clean_environment
 
 pytestmark = [pytest.mark.e2e, pytest.mark.skipif(sys.platform != "linux", reason="reads /proc, forks")]
 RECORD = ROOT / "benchmarks" / "results" / "faults.json"
-SAMPLE = ["--stages", "fetch,clean,train", "--share", "0.01"]
+SAMPLE = ["--stages", "fetch,clean,train", "--share", "0.012"]
 
 
 def campaign(work: Path, record: Path, *arguments: str) -> dict[str, Any]:

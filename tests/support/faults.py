@@ -201,7 +201,7 @@ class Campaign:
             cell[0] += 1
             cell[1] += not trial.broken
         return {
-            "share": self.share,
+            "share": dict.fromkeys(table, self.share),
             "calls": self.calls,
             "flushes": self.flushes,
             "tried": {stage: {fault: cell[0] for fault, cell in row.items()} for stage, row in table.items()},
