@@ -11,7 +11,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
@@ -39,7 +39,7 @@ def one_line_errors() -> Iterator[None]:
     (143 for SIGTERM, 130 for Ctrl-C). Never 0: DVC would take a half-trained model for a finished one.
     """
     try:
-        with _stopped_by_sigterm():
+        with _signals_raise():
             yield
     except UserError as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
@@ -58,27 +58,32 @@ def one_line_errors() -> Iterator[None]:
 
 
 def end_at_once_by_signals() -> None:
-    """Let SIGTERM and Ctrl-C end this process with one line: while it is starting, and there is nothing to clean up."""
+    """Let SIGTERM and Ctrl-C end this process with one line: while it starts or ends, with nothing to clean up."""
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _end_at_once)
 
 
 def _end_at_once(number: int, frame: FrameType | None) -> NoReturn:
-    os.write(2, f"stopped by {signal.Signals(number).name} before it began\n".encode())
+    os.write(2, f"stopped by {signal.Signals(number).name}: nothing was being written\n".encode())
     os._exit(128 + number)
 
 
 @contextmanager
-def _stopped_by_sigterm() -> Iterator[None]:
-    """Let SIGTERM raise `Stopped` inside the block (of the main thread, the only one that Python lets handle it)."""
-    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGTERM) is signal.SIG_IGN:
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, _stop)
+def _signals_raise() -> Iterator[None]:
+    """Let SIGTERM raise `Stopped`, and Ctrl-C `KeyboardInterrupt`, inside the block; what is ignored stays ignored.
+
+    Python lets only the main thread handle signals: in another one nothing is changed.
+    """
+    before: dict[signal.Signals, Any] = {}
+    if threading.current_thread() is threading.main_thread():
+        for number, raises in ((signal.SIGTERM, _stop), (signal.SIGINT, signal.default_int_handler)):
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                before[number] = signal.signal(number, raises)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before or signal.SIG_DFL)  # None: installed by C code, out of Python's reach
+        for number, handler in before.items():
+            signal.signal(number, handler or signal.SIG_DFL)  # None: installed by C code, out of Python's reach
 
 
 def _stop(number: int, frame: FrameType | None) -> NoReturn:

@@ -44,13 +44,21 @@ def test_a_stage_that_is_still_starting_ends_with_one_line(number: signal.Signal
         wait_until_caught(process, SIGTERM)  # both come together; Python itself handles SIGINT before
         process.send_signal(number)
         _, said = process.communicate(timeout=60)
-    assert (process.returncode, said) == (code, f"stopped by {number.name} before it began\n")
+    assert (process.returncode, said) == (code, f"stopped by {number.name}: nothing was being written\n")
 
 
+@pytest.mark.parametrize(
+    ("number", "code", "line"),
+    [(SIGTERM, 143, "stopped by SIGTERM: nothing"), (SIGINT, 130, "interrupted: nothing")],
+    ids=["SIGTERM", "SIGINT"],
+)
 @needs_linux
-def test_a_process_at_work_is_stopped_with_one_line_and_clears_up(tmp_path: Path) -> None:
+def test_a_stage_at_work_is_stopped_with_one_line_and_clears_up(
+    tmp_path: Path, number: signal.Signals, code: int, line: str
+) -> None:
     work = (
-        "import sys, time; from pathlib import Path; from gptmodel import errors, files\n"
+        "import sys, time; sys.argv[0] = '-m'; import pipelines\n"
+        "from pathlib import Path; from gptmodel import errors, files\n"
         "with errors.one_line_errors(), files.whole_folder(Path(sys.argv[1])) as folder:\n"
         "    (folder / 'half').write_text('half')\n"
         "    time.sleep(60)"
@@ -58,9 +66,9 @@ def test_a_process_at_work_is_stopped_with_one_line_and_clears_up(tmp_path: Path
     with start("-c", work, str(tmp_path / "out")) as process:
         while not list(tmp_path.glob(".*.partial/half")):
             time.sleep(0.01)
-        process.send_signal(SIGTERM)
+        process.send_signal(number)
         _, said = process.communicate(timeout=60)
-    assert (process.returncode, said) == (143, "stopped by SIGTERM: nothing half-written was kept\n")
+    assert (process.returncode, said) == (code, f"{line} half-written was kept\n")
     assert list(tmp_path.iterdir()) == []
 
 
