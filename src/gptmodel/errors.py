@@ -60,7 +60,8 @@ def one_line_errors() -> Iterator[None]:
 def end_at_once_by_signals() -> None:
     """Let SIGTERM and Ctrl-C end this process with one line: while it starts or ends, with nothing to clean up."""
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, _end_at_once)
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, _end_at_once)
 
 
 def _end_at_once(number: int, frame: FrameType | None) -> NoReturn:

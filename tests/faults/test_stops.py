@@ -11,7 +11,7 @@ from signal import SIGINT, SIGTERM
 import pytest
 
 from gptmodel import files
-from gptmodel.errors import Stopped, one_line_errors
+from gptmodel.errors import Stopped, end_at_once_by_signals, one_line_errors
 from tests.support.closure import ROOT
 from tests.support.places import clean_environment
 
@@ -86,3 +86,17 @@ def test_who_hides_failures_does_not_hide_a_stop(tmp_path: Path) -> None:
     assert ended.value.code == 143
     assert signal.getsignal(SIGTERM) is before
     assert not issubclass(Stopped, Exception)
+
+
+def test_a_signal_that_is_ignored_stays_ignored() -> None:
+    """As shells do with Ctrl-C for what runs in the background."""
+    before = {number: signal.getsignal(number) for number in (SIGTERM, SIGINT)}
+    try:
+        signal.signal(SIGINT, signal.SIG_IGN)
+        end_at_once_by_signals()
+        with one_line_errors():
+            assert signal.getsignal(SIGINT) is signal.SIG_IGN
+        assert signal.getsignal(SIGINT) is signal.SIG_IGN
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
