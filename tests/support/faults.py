@@ -179,7 +179,7 @@ class Campaign:
         found = tree(place, *STAGES[trial.stage])
         is_new = same(found, new)
         for folder in STAGES[trial.stage]:
-            part, was, will = (_below(folder, files) for files in (found, old, new))
+            part, was, will = (_below(folder, content) for content in (found, old, new))
             trial.check(f"{folder} is neither the old one nor the new one", part == was or same(part, will))
         trial.check(
             "the new ones are not there after its end", is_new or (trial.call.kind != "end" and ended.code != 0)
