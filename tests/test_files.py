@@ -1,5 +1,6 @@
 import errno
 import os
+import secrets
 import stat
 import subprocess
 import sys
@@ -43,6 +44,76 @@ def test_a_folder_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
     assert listing(tmp_path) == ["out"]
 
 
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from gptmodel import files
+with files.whole_folder(Path(sys.argv[1]) / "out") as folder, files.whole_file(Path(sys.argv[1]) / "a.txt") as file:
+    (folder / "half.txt").write_text("half")
+    file.write_text("half")
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+needs_posix = pytest.mark.skipif(os.name != "posix", reason="kills processes, and looks at their locks")
+
+
+@needs_posix
+def test_the_next_writer_removes_what_dead_ones_left_and_nothing_else(tmp_path: Path) -> None:
+    """No process id is believed: that of a dead one may be another's, and in a container 1 always lives."""
+    killed = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path)], check=False)
+    assert killed.returncode == -9
+    assert len(listing(tmp_path)) == 2
+    for name in (f".b.txt.{os.getpid()}.partial", ".b.txt.1.partial", ".c.partial", ".d.xyz.partial"):
+        (tmp_path / name).write_text("of an older version" if "b.txt" in name else "not ours")
+    (tmp_path / ".kept.7.old").mkdir()  # whose new one never came
+    files.write_text(tmp_path / "a.txt", "whole")
+    assert listing(tmp_path) == [".c.partial", ".d.xyz.partial", ".kept.7.old", "a.txt"]
+    files.write_text(tmp_path / "kept", "whole")
+    files.write_text(tmp_path / "a.txt", "whole")
+    assert listing(tmp_path) == [".c.partial", ".d.xyz.partial", "a.txt", "kept"]
+
+
+@needs_posix
+def test_two_writers_at_once_leave_each_other_alone(tmp_path: Path) -> None:
+    target = tmp_path / "out"
+    with files.whole_folder(target) as one:
+        (one / "one.txt").write_text("1")
+        with files.whole_folder(target) as two:
+            (two / "two.txt").write_text("2")
+        assert listing(target) == ["two.txt"]
+        assert listing(one) == ["one.txt"]
+    assert listing(target) == ["one.txt"]
+    assert listing(tmp_path) == ["out"]
+
+
+def test_a_writer_whose_file_was_taken_for_a_dead_ones_begins_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the creation of a temporary file and its lock another process may sweep it."""
+    real, swept = Path.touch, list[str]()
+
+    def touch(self: Path, **named: bool) -> None:
+        real(self, **named)
+        if not swept:
+            swept.append(self.name)
+            files._sweep(tmp_path)
+
+    monkeypatch.setattr(Path, "touch", touch)
+    files.write_text(tmp_path / "a.txt", "whole")
+    assert swept
+    assert listing(tmp_path) == ["a.txt"]
+
+
+def test_where_folders_cannot_trade_names_the_old_one_steps_aside(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files, "_exchange", lambda one, other: False)
+    for name in ("old.txt", "new.txt"):
+        with files.whole_folder(tmp_path / "out") as partial:
+            (partial / name).write_text(name)
+    assert listing(tmp_path / "out") == ["new.txt"]
+    assert listing(tmp_path) == ["out"]
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc to name what is flushed")
 def test_content_is_on_the_disk_before_its_name_and_the_name_before_we_go_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -51,7 +122,7 @@ def test_content_is_on_the_disk_before_its_name_and_the_name_before_we_go_on(
     real_fsync, real_replace = os.fsync, Path.replace
 
     def fsync(descriptor: int) -> None:
-        calls.append("fsync " + Path(f"/proc/self/fd/{descriptor}").readlink().name.removesuffix(".partial"))
+        calls.append(f"fsync {Path(f'/proc/self/fd/{descriptor}').readlink().name}")
         real_fsync(descriptor)
 
     def replace(self: Path, target: Path) -> Path:
@@ -60,16 +131,20 @@ def test_content_is_on_the_disk_before_its_name_and_the_name_before_we_go_on(
 
     monkeypatch.setattr(os, "fsync", fsync)
     monkeypatch.setattr(Path, "replace", replace)
-    pid, here = os.getpid(), tmp_path.name
+    monkeypatch.setattr(secrets, "token_hex", lambda size: "7")
+    here = tmp_path.name
     files.write_text(tmp_path / "a.txt", "a")
-    assert calls == [f"fsync .a.txt.{pid}", "replace a.txt", f"fsync {here}"]
+    assert calls == ["fsync .a.txt.7.partial", "replace a.txt", f"fsync {here}"]
     calls.clear()
     with files.whole_folder(tmp_path / "out") as partial:
         (partial / "sub").mkdir()
         (partial / "sub" / "b.txt").write_text("b")
     *flushed, renamed, last = calls
-    assert sorted(flushed) == [f"fsync .out.{pid}", "fsync b.txt", "fsync sub"]
+    assert sorted(flushed) == ["fsync .out.7.partial", "fsync b.txt", "fsync sub"]
     assert (renamed, last) == ("replace out", f"fsync {here}")
+    calls.clear()
+    files.write_text(tmp_path / "new" / "er" / "c.txt", "c")
+    assert calls[:2] == [f"fsync {here}", "fsync new"]  # the names of new folders
 
 
 def test_a_file_system_that_cannot_flush_folders_is_enough_and_a_failing_disk_is_not(
@@ -107,6 +182,7 @@ def test_sha256_is_the_standard_one(tmp_path: Path) -> None:
     [
         (UserError("a.txt is empty:\nput text in it"), 2, "error: a.txt is empty: put text in it\n"),
         (OSError(errno.ENOSPC, "No space", "b.npy"), 2, "error: no room left on the disk while writing b.npy"),
+        (OSError(errno.EIO, "Input/output error", "b.npy"), 2, "error: the disk failed at b.npy (Input/output error)"),
         (KeyboardInterrupt(), 130, "interrupted"),
     ],
 )
@@ -140,7 +216,8 @@ def test_a_full_disk_leaves_the_old_file(tmp_path: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code, str(target)], capture_output=True, text=True, check=False)
     assert done.returncode == 2
-    assert done.stderr.startswith("error: no room left on the disk")
-    assert done.stderr.count("\n") == 1
+    assert done.stderr == (
+        f"error: no room left on the disk while writing {target} (100,000 bytes): free some space and run it again\n"
+    )
     assert target.read_text() == "old"
     assert listing(tmp_path) == ["ids.txt"]

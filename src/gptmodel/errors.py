@@ -4,9 +4,14 @@ Everything else (a bug) keeps its traceback.
 """
 
 import errno
+import os
+import signal
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import FrameType
+from typing import Any, NoReturn
 
 NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
@@ -15,8 +20,11 @@ class UserError(Exception):
     """Bad input. The message is one line that names the file, key or value, and the remedy."""
 
 
-class Stopped(Exception):
-    """Work that ended early because signal `signum` asked for it; the message says how far it got and how to go on."""
+class Stopped(BaseException):
+    """Work that ended early because signal `signum` asked for it; the message says how far it got and how to go on.
+
+    Like `KeyboardInterrupt`, it passes by those who take an `Exception` for a failure that they can do without.
+    """
 
     def __init__(self, signum: int, message: str) -> None:
         super().__init__(message)
@@ -25,22 +33,21 @@ class Stopped(Exception):
 
 @contextmanager
 def one_line_errors() -> Iterator[None]:
-    """Turn a `UserError`, a full disk, `Stopped` or Ctrl-C inside the block into one line and an exit code.
+    """Turn a `UserError`, a full or failing disk, SIGTERM or Ctrl-C inside the block into one line and an exit code.
 
-    Exit codes: 2 for bad input or a full disk; 128 + signal for work that was stopped, as shells report it
+    Exit codes: 2 for bad input or a bad disk; 128 + signal for work that was stopped, as shells report it
     (143 for SIGTERM, 130 for Ctrl-C). Never 0: DVC would take a half-trained model for a finished one.
     """
     try:
-        yield
+        with _signals_raise():
+            yield
     except UserError as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         raise SystemExit(2) from None
     except OSError as error:
-        if error.errno not in NO_ROOM:
+        if error.errno not in {*NO_ROOM, errno.EIO}:
             raise
-        target = error.filename2 or error.filename  # of a copy, the second
-        where = f" while writing {target}" if target else ""
-        print(f"error: no room left on the disk{where}: free some space and run it again", file=sys.stderr)
+        print(f"error: {_disk_trouble(error)}", file=sys.stderr)
         raise SystemExit(2) from None
     except Stopped as error:
         print(" ".join(str(error).split()), file=sys.stderr)
@@ -48,3 +55,47 @@ def one_line_errors() -> Iterator[None]:
     except KeyboardInterrupt:
         print("interrupted: nothing half-written was kept", file=sys.stderr)
         raise SystemExit(130) from None
+
+
+def end_at_once_by_signals() -> None:
+    """Let SIGTERM and Ctrl-C end this process with one line: while it starts or ends, with nothing to clean up."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, _end_at_once)
+
+
+def _end_at_once(number: int, frame: FrameType | None) -> NoReturn:
+    os.write(2, f"stopped by {signal.Signals(number).name}: nothing was being written\n".encode())
+    os._exit(128 + number)
+
+
+@contextmanager
+def _signals_raise() -> Iterator[None]:
+    """Let SIGTERM raise `Stopped`, and Ctrl-C `KeyboardInterrupt`, inside the block; what is ignored stays ignored.
+
+    Python lets only the main thread handle signals: in another one nothing is changed.
+    """
+    before: dict[signal.Signals, Any] = {}
+    if threading.current_thread() is threading.main_thread():
+        for number, raises in ((signal.SIGTERM, _stop), (signal.SIGINT, signal.default_int_handler)):
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                before[number] = signal.signal(number, raises)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler or signal.SIG_DFL)  # None: installed by C code, out of Python's reach
+
+
+def _stop(number: int, frame: FrameType | None) -> NoReturn:
+    raise Stopped(number, f"stopped by {signal.Signals(number).name}: nothing half-written was kept")
+
+
+def _disk_trouble(error: OSError) -> str:
+    """Say what happened to which file, how many bytes it takes if that is known, and what to do."""
+    target = error.filename2 or error.filename  # of a copy, the second
+    size = "".join(f" ({note})" for note in getattr(error, "__notes__", ()))
+    where = f"{target}{size}" if target else ""
+    if error.errno in NO_ROOM:
+        return f"no room left on the disk{where and f' while writing {where}'}: free some space and run it again"
+    return f"the disk failed{where and f' at {where}'} ({error.strerror}): check it and run it again"

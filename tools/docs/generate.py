@@ -1,5 +1,5 @@
 """Write what in the documents is generated: docs/parameters.md from the types, the results in README.md,
-docs/training.md and docs/speed.md from benchmarks/results/.
+docs/training.md, docs/speed.md and docs/reliability.md from benchmarks/results/.
 
     python -m tools.docs.generate --check    exit 1 if something is out of date
     python -m tools.docs.generate --write    renew it
@@ -18,7 +18,7 @@ from pydantic.fields import FieldInfo
 
 from gptmodel import files, layout, params, strict
 from gptmodel.results.training import Speed
-from tools.docs import decoding, training
+from tools.docs import decoding, faults, training
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "benchmarks" / "results"
@@ -135,6 +135,7 @@ def results() -> dict[str, dict[str, str]]:
         "README.md": {**recorded, "samples": f"{how_long()}\n\n{recorded['samples']}"},
         "docs/training.md": {"training": training.tables()},
         "docs/speed.md": {"decoding": decoding.tables()},
+        "docs/reliability.md": {"faults": faults.table()},
     }
 
 

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from gptmodel import files
 from gptmodel.arrays import Ids
 from gptmodel.data.corpus import FACTS
 from gptmodel.data.pretokenizer import blocks
@@ -37,7 +38,7 @@ def encode_splits(
         ids = encode_split(tokenizer, text, split)
         whole = io.BytesIO()  # np.save to a file does not say that the disk is full
         np.save(whole, ids)
-        (folder / f"{split}.npy").write_bytes(whole.getbuffer())
+        files.write_bytes(folder / f"{split}.npy", whole.getbuffer())
         splits[split] = split_statistics(tokenizer, text, ids)
     statistics = TokenStatistics(level=tokenizer.level, vocab_size=tokenizer.vocab_size, splits=splits)
     statistics.write(folder / STATISTICS)

@@ -18,7 +18,7 @@ from safetensors.numpy import save
 from gptmodel.arrays import Floats, Ids
 from gptmodel.data.tokenizer import Bytes, Tokenizer
 from gptmodel.errors import UserError
-from gptmodel.files import whole_file
+from gptmodel.files import write_bytes
 from gptmodel.results.corpus import Sha256, SplitName
 from gptmodel.results.evaluation import Scored
 from gptmodel.results.record import Record
@@ -71,8 +71,7 @@ class CharacterCosts:
         """Write a safetensors file with one array for each split; equal costs give equal bytes."""
         hashes = _Hashes(texts=self.sha256, costs=self._digest())
         content = save({str(split): nats for split, nats in self.nats.items()}, {_HASHES: hashes.model_dump_json()})
-        with whole_file(path) as partial:
-            partial.write_bytes(content)
+        write_bytes(path, content)
 
     @classmethod
     def read(cls, path: Path) -> "CharacterCosts":

@@ -35,7 +35,7 @@ def write_bundle(
     if files.sha256(tokenizer) != meta.tokenizer_sha256:
         raise UserError(f"{tokenizer} is not the one {meta.name} was trained with: run `dvc repro`")
     with files.whole_folder(folder) as partial:
-        (partial / bundle.TOKENIZER).write_bytes(tokenizer.read_bytes())
+        files.write_bytes(partial / bundle.TOKENIZER, tokenizer.read_bytes())
         write_graphs(partial, network, data.ids["train"])
         info = BundleInfo(
             model=meta.name,
@@ -71,9 +71,9 @@ def write_graphs(folder: Path, network: LanguageModel, ids: Ids) -> None:
             model = fast_graph.build(network, spec.precision, ranges)
         else:
             model = portable_graph.build(network)
-        (folder / spec.file).write_bytes(model.SerializeToString())
+        files.write_bytes(folder / spec.file, model.SerializeToString())
         if SAMPLER in spec.companions:
-            (folder / SAMPLER).write_bytes(sampler_graph.build().SerializeToString())
+            files.write_bytes(folder / SAMPLER, sampler_graph.build().SerializeToString())
 
 
 def versions(*packages: str) -> dict[str, str]:

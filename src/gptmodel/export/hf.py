@@ -113,7 +113,7 @@ def write_folder(folder: Path, network: LanguageModel, tokenizer: Tokenizer, res
 def _write_model(folder: Path, network: GPT, architecture: str, tokenizer: Tokenizer) -> None:
     renamed = _gpt2_weights(network) if architecture == GPT2 else _llama_weights(network)
     weights = {name: tensor.detach().float().cpu().contiguous() for name, tensor in renamed}
-    (folder / "model.safetensors").write_bytes(serialize(weights, metadata={"format": "pt"}))
+    files.write_bytes(folder / "model.safetensors", serialize(weights, metadata={"format": "pt"}))
     files.write_json(folder / "config.json", _config(network, architecture))
     padding = _padding(tokenizer)
     files.write_json(folder / "generation_config.json", _generation_config(tokenizer, padding, network.context))

@@ -28,7 +28,7 @@ def save(folder: Path, weights: Mapping[str, Tensor], meta: Meta) -> None:
     with files.whole_folder(folder) as partial:
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
         data = serialize(tensors)  # not save_file: its errors do not say that the disk is full
-        (partial / WEIGHTS).write_bytes(data)
+        files.write_bytes(partial / WEIGHTS, data)
         meta.model_copy(update={"weights_sha256": hashlib.sha256(data).hexdigest()}).write(partial / META)
 
 

@@ -21,7 +21,7 @@ def write(everything: Everything, reports: Path) -> None:
         files.write_text(folder / "positions.csv", _csv(tables.positions(everything)))
         files.write_text(folder / "samples.md", tables.gallery(everything))
         files.write_text(folder / "excerpt.md", tables.excerpt(everything))
-        (folder / "curves.png").write_bytes(figures.png(figures.curves(points, everything.corpus.title)))
+        files.write_bytes(folder / "curves.png", figures.png(figures.curves(points, everything.corpus.title)))
 
 
 def _csv(table: pd.DataFrame) -> str:

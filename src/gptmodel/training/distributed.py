@@ -142,7 +142,8 @@ def join(device_type: str) -> Iterator[World]:
         control = _connect(device_type, local_rank)
         yield World(rank, size, local_rank, control)
     except Stopped as stopped:
-        dist.destroy_process_group()
+        if dist.is_initialized():
+            dist.destroy_process_group()
         if rank > 0:
             raise SystemExit(128 + stopped.signum) from None
         raise

@@ -3,7 +3,7 @@
 One folder per fingerprint (of parameters, data and code), so that no changed experiment finds an old state:
 
     .resume/3f9a.lock               held by the living trainer; freed by the kernel when it dies, however it dies
-    .resume/3f9a.holder.json        who holds it
+    .resume/3f9a.holder.json        who holds it; both go with it, or when the next training here begins
     .resume/3f9a/identity.json      what is trained, for people and for `changed_since`
     .resume/3f9a/step-00001200.safetensors      a state: tensors, and in the file's header facts and a hash of the file
 
@@ -18,7 +18,7 @@ import platform
 import re
 import shutil
 from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -82,10 +82,9 @@ class Store:
     def held(self) -> Iterator[None]:
         """Be the only trainer of this model inside the block; `UserError` that names the other one if there is one.
 
-        The lock file stays for ever, empty: if it were removed, a process that had just opened it and one that
-        creates it anew could both hold "the" lock, on two files of the same name.
+        The lock file is removed while it is held: who had just opened it finds out that it is gone, and opens anew.
         """
-        self.folder.parent.mkdir(parents=True, exist_ok=True)
+        files.make_folder(self.folder.parent)
         lock = FileLock(_lock_file(self.folder), timeout=LOCK_SECONDS)
         holder = _holder_file(self.folder)
         try:
@@ -94,11 +93,12 @@ class Store:
             name, remedy = _living(self.folder)
             raise UserError(f"{name} is already training this model: wait for it, or {remedy}") from None
         try:
+            _sweep(self.folder)
             holder.unlink(missing_ok=True)  # of a holder that was killed: better no name than a wrong one
             files.write_json(holder, {"pid": os.getpid(), "host": platform.node()})
             yield
         finally:
-            holder.unlink(missing_ok=True)
+            _forget(self.folder)
             lock.release()
 
     def describe(self, identity: Mapping[str, Any]) -> None:
@@ -118,10 +118,9 @@ class Store:
         record = json.dumps({"format_version": FORMAT_VERSION, "step": step, "facts": facts}, ensure_ascii=False)
         data = serialize(own, metadata={_FACTS: f"{_UNHASHED} {record}"})
         offset = data.index(_UNHASHED.encode())  # the metadata comes before the names of tensors
-        self._delete(())  # make room: what a killed save left
-        with files.whole_file(_file(self.folder, step)) as partial:
-            # not save_file: its errors do not say that the disk is full
-            partial.write_bytes(data[:offset] + _digest(data, offset).encode() + data[offset + len(_UNHASHED) :])
+        # not save_file: its errors do not say that the disk is full
+        content = data[:offset] + _digest(data, offset).encode() + data[offset + len(_UNHASHED) :]
+        files.write_bytes(_file(self.folder, step), content)
         # States beyond this step were passed over as damaged, so they are not the newest.
         kept = [earlier for earlier in _steps(self.folder) if earlier <= step][-self.keep :]
         self._delete([each for each in _steps(self.folder) if each not in kept])
@@ -148,11 +147,9 @@ class Store:
             shutil.rmtree(self.folder)
 
     def _delete(self, steps: Collection[int]) -> None:
-        """Delete the states of these steps, and what a killed save left."""
+        """Delete the states of these steps."""
         for step in steps:
             _file(self.folder, step).unlink()
-        for path in self.folder.glob(".*.partial"):
-            path.unlink()
 
 
 def changed_since(root: Path, fingerprint: str, identity: Mapping[str, Any]) -> str | None:
@@ -261,6 +258,22 @@ def _lock_file(where: Path) -> Path:
 
 def _holder_file(where: Path) -> Path:
     return where.with_name(f"{where.name}.holder.json")
+
+
+def _sweep(own: Path) -> None:
+    """Remove the locks and names of other trainers that died, and the folders of those without a state."""
+    for where in {path.with_suffix("") for path in own.parent.glob("*.lock")} - {own}:
+        with suppress(Timeout), FileLock(_lock_file(where), timeout=0):
+            if not _steps(where):
+                shutil.rmtree(where, ignore_errors=True)
+            _forget(where)
+
+
+def _forget(where: Path) -> None:
+    """Remove the name and the lock file of a trainer; whoever calls holds the lock."""
+    _holder_file(where).unlink(missing_ok=True)
+    if os.name == "posix":  # elsewhere an open file cannot be removed: it stays, empty
+        _lock_file(where).unlink(missing_ok=True)
 
 
 def _is_held(where: Path) -> bool:
