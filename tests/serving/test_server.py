@@ -77,7 +77,7 @@ class Server:
     def leave(self, **request: Any) -> None:
         """Send a request, wait until it is decoded, and go away without a word."""
         body = json.dumps({**request, "max_tokens": LONG}).encode()
-        head = f"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+        head = f"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n\r\n".encode()
         with socket.create_connection(("127.0.0.1", self.port)) as connection:
             connection.sendall(head + body)
             self.wait_for(running=request.get("n", 1))
@@ -365,7 +365,7 @@ def test_an_error_inside_ends_a_request_and_not_the_server(bundle: Path) -> None
 
 def test_from_the_signal_on_nothing_new_is_taken(bundle: Path) -> None:
     service = Service.open(bundle, "cpu", 1, None, Limits(2, 2, 100, 100))
-    server = Draining(uvicorn.Config(build(service)), service)
+    server = Draining(uvicorn.Config(build(service)), service, 1)
     before = signal.getsignal(signal.SIGTERM)
     with server.capture_signals():
         signal.raise_signal(signal.SIGTERM)

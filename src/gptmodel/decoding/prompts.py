@@ -47,10 +47,8 @@ def begins_with_space(tokenizer: Tokenizer) -> Mask:
 def known_text(tokenizer: Tokenizer, prompt: str) -> str:
     """Return a prompt in NFC, its unknown characters replaced by their plain equivalents or left out."""
     text = unicodedata.normalize("NFC", prompt)
-    for character in tokenizer.unknown_characters(text):
-        plain = character.translate(EQUIVALENTS)
-        text = text.replace(character, "" if tokenizer.unknown_characters(plain) else plain)
-    return text
+    unknown = {ord(character): character.translate(EQUIVALENTS) for character in tokenizer.unknown_characters(text)}
+    return text.translate({c: "" if tokenizer.unknown_characters(plain) else plain for c, plain in unknown.items()})
 
 
 def unknown_characters(tokenizer: Tokenizer, prompts: Iterable[str]) -> list[str]:
