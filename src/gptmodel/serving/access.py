@@ -68,8 +68,8 @@ class Access:
         return parts is not None and (is_address(parts[1].strip("[]")) or parts[1] in self.names)
 
     def _takes_from(self, origin: str, host: str) -> bool:
-        own = {f"{scheme}://{host}" for scheme in ("http", "https")}  # a proxy may speak TLS for it
-        return origin in own or "*" in self.origins or origin in self.origins
+        own = host and origin in (f"http://{host}", f"https://{host}")  # a proxy may speak TLS for it
+        return bool(own) or "*" in self.origins or origin in self.origins
 
 
 def requires(key: str) -> Callable[..., Awaitable[None]]:
