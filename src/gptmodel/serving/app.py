@@ -38,9 +38,22 @@ POLICY = (
 )
 SCHEMAS = "#/components/schemas/"
 REQUEST = {"$ref": f"{SCHEMAS}CompletionRequest"}
+PART = {"anyOf": [{"$ref": f"{SCHEMAS}CompletionResponse"}, {"$ref": f"{SCHEMAS}ErrorResponse"}]}
+EVENT = {
+    "type": "object",
+    "properties": {
+        "data": {
+            "type": "string",
+            "anyOf": [{"contentMediaType": "application/json", "contentSchema": PART}, {"const": "[DONE]"}],
+            "description": "the next parts of the texts, or the error that ends them; at the end [DONE]",
+        }
+    },
+    "required": ["data"],
+}
 TEXTS: dict[str, Any] = {
-    "description": "The texts; in a stream, each event but the last, [DONE], is such an object",
-    "content": {"text/event-stream": {"schema": {"type": "string"}}},
+    "model": wire.CompletionResponse,
+    "description": "The texts, whole or in events",
+    "content": {"text/event-stream": {"itemSchema": EVENT}},
 }
 ERRORS: dict[int | str, dict[str, Any]] = {
     "4XX": {"model": wire.ErrorResponse, "description": "The request is wrong, is not allowed, or has to wait"},
@@ -78,7 +91,7 @@ async def _request(http: Request, service: Served) -> wire.CompletionRequest:
 
 @router.post(
     COMPLETIONS,
-    responses={200: {"model": wire.CompletionResponse, **TEXTS}},
+    responses={200: TEXTS},
     openapi_extra={"requestBody": {"required": True, "content": {"application/json": {"schema": REQUEST}}}},
 )
 async def complete(
