@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from gptmodel.errors import UserError
 
-BESIDE = 128  # connections that ask for no text: idle ones, pages, health and metrics
+BESIDE = 256  # connections that ask for no text: idle ones, pages, health and metrics
 MOST = {"max_concurrent": 4096, "max_queue": 1 << 20, "max_tokens": 10**9, "max_prompt_characters": 10**7}
 
 
@@ -26,8 +26,8 @@ class Limits:
 
     @property
     def connections(self) -> int:
-        """The most connections: one for each text that may run or wait, and some."""
-        return self.max_concurrent + self.max_queue + BESIDE
+        """The most connections: one for each text that may run or wait, as many that hear of 429, and some."""
+        return 2 * (self.max_concurrent + self.max_queue) + BESIDE
 
     @property
     def body_bytes(self) -> int:

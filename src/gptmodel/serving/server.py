@@ -7,8 +7,10 @@ Source: https://www.uvicorn.org.
 """
 
 import asyncio
+import gc
 import signal
 import socket
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -23,6 +25,7 @@ from gptmodel.serving.service import Service
 # of every answer; a page's own policy comes on top
 HEADERS = [("x-content-type-options", "nosniff"), ("content-security-policy", "frame-ancestors 'none'")]
 LAST_SECONDS = 5  # for what is cut off to end
+SPARE_FILES = 64
 
 
 class Draining(uvicorn.Server):
@@ -77,7 +80,7 @@ def run(service: Service, listening: socket.socket, drain_seconds: int, access: 
     """Serve until a signal comes and what runs has ended; return how many requests were cut off."""
     config = uvicorn.Config(
         build(service, access),
-        http=partial(Connection, most=service.limits.connections),  # type: ignore[arg-type]
+        http=partial(Connection, most=min(service.limits.connections, _files() - SPARE_FILES)),  # type: ignore[arg-type]
         ws="none",
         headers=HEADERS,
         server_header=False,
@@ -85,5 +88,17 @@ def run(service: Service, listening: socket.socket, drain_seconds: int, access: 
         access_log=False,
         timeout_graceful_shutdown=drain_seconds + LAST_SECONDS,
     )
+    gc.collect()
+    gc.freeze()  # what is here stays; to look through it again and again would hold up everybody
     Draining(config, service, drain_seconds).run([listening])
     return service.cut_off
+
+
+def _files() -> int:
+    """Return how many files and connections this process may open; Windows does not say."""
+    try:
+        import resource
+    except ModuleNotFoundError:
+        return sys.maxsize
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return sys.maxsize if soft == resource.RLIM_INFINITY else soft
