@@ -9,7 +9,7 @@ from functools import partial
 
 import uvicorn
 
-from gptmodel.serving.access import Access
+from gptmodel.serving.access import LOCAL, Access
 from gptmodel.serving.app import build
 from gptmodel.serving.connection import Connection
 from gptmodel.serving.service import Service
@@ -54,10 +54,10 @@ def read_all(connection: socket.socket) -> bytes:
 
 
 @contextmanager
-def threaded(service: Service, seconds: float, access: Access | None = None) -> Iterator[Threaded]:
+def threaded(service: Service, seconds: float, access: Access = LOCAL) -> Iterator[Threaded]:
     """Run a server whose clients have `seconds` to send and to read."""
     protocol = partial(Connection, most=MOST, seconds=seconds)
-    config = uvicorn.Config(build(service, access or Access()), http=protocol, ws="none", log_level="critical")  # type: ignore[arg-type]
+    config = uvicorn.Config(build(service, access), http=protocol, ws="none", log_level="critical")  # type: ignore[arg-type]
     server = uvicorn.Server(config)
     with socket.create_server(("127.0.0.1", 0)) as listening:
         thread = threading.Thread(target=server.run, args=([listening],))

@@ -66,9 +66,8 @@ def serve(
         if (error.name or "").split(".")[0] == "gptmodel":
             raise
         raise UserError(f"{error.name} is not installed: pip install 'gptmodel[serve]'") from None
-    api_key = (
-        os.environ.get(KEY) if api_key is None else api_key
-    )  # one that is set but empty is a mistake, no open door
+    if api_key is None:  # a variable that is set but empty is a mistake, no open door
+        api_key = os.environ.get(KEY)
     access = Access((host, *(allow_host or ())), tuple(cors or ()), api_key)
     service = Service.open(bundle, device, threads, graph, limits)
     listening = _listen(host, port)

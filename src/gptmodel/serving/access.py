@@ -72,12 +72,13 @@ class Access:
         return bool(own) or "*" in self.origins or origin in self.origins
 
 
+LOCAL = Access()
+
+
 def requires(key: str) -> Callable[..., Awaitable[None]]:
     """Return the dependency that lets only requests with the key pass."""
 
-    async def check(
-        given: Annotated[HTTPAuthorizationCredentials | None, Depends(HTTPBearer(auto_error=False))],
-    ) -> None:
+    async def check(given: Annotated[HTTPAuthorizationCredentials | None, Depends(BEARER)]) -> None:
         if given is None or not hmac.compare_digest(given.credentials.encode(), key.encode()):
             raise Refused(401, "this server asks for its key: Authorization: Bearer KEY")
 

@@ -26,7 +26,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
 
 from gptmodel.serving import completions, wire
-from gptmodel.serving.access import SAFE_METHODS, Access, requires
+from gptmodel.serving.access import LOCAL, SAFE_METHODS, Access, requires
 from gptmodel.serving.middleware import COMPLETIONS, GONE, CountOutcomes, Guard, set_outcome
 from gptmodel.serving.refused import Refused, bug, no_route, refused, short
 from gptmodel.serving.service import Completion, Service
@@ -223,7 +223,7 @@ class Application(FastAPI):
         return super().openapi()
 
 
-def build(service: Service, access: Access = Access()) -> FastAPI:  # noqa: B008 (it is frozen)
+def build(service: Service, access: Access = LOCAL) -> FastAPI:
     """Return the application."""
     app = Application(
         title="gptmodel",
@@ -242,7 +242,7 @@ def build(service: Service, access: Access = Access()) -> FastAPI:  # noqa: B008
     app.add_middleware(CountOutcomes, service=service)
     if access.origins:
         app.add_middleware(
-            CORSMiddleware, allow_origins=access.origins, allow_methods=(*SAFE_METHODS, "POST"), allow_headers="*"
+            CORSMiddleware, allow_origins=access.origins, allow_methods=(*SAFE_METHODS, "POST"), allow_headers=["*"]
         )
     app.add_middleware(Guard, access=access)
     return app
