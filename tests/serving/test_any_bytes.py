@@ -20,7 +20,7 @@ from tests.support.server import Threaded, threaded
 
 pytestmark = pytest.mark.slow
 
-CAMPAIGN = pytest.param(20_000, marks=pytest.mark.long)
+CAMPAIGN = pytest.param(5_000, marks=pytest.mark.long)
 CHECKS = ["not_a_server_error", "status_code_conformance", "content_type_conformance", "response_schema_conformance"]
 CHECKS += ["response_headers_conformance", "negative_data_rejection", "unsupported_method"]
 QUIET = {"deadline": None, "database": None, "suppress_health_check": list(HealthCheck)}
