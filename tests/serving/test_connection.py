@@ -106,15 +106,16 @@ def test_a_client_that_does_not_read_is_cut_off_and_its_places_are_free(server: 
     assert (state["running"], state["waiting"]) == (0, 0)
 
 
-def test_so_many_connections_and_no_more(server: Threaded) -> None:
-    held = [server.connect() for _ in range(MOST)]
-    wait_for(server, MOST)
-    assert error(server.exchange(b"")) == (503, "too many connections: try again later")
-    held.pop().close()
-    wait_for(server, MOST - 1)
-    assert b" 200 " in server.exchange(HEALTH)
-    for connection in held:
-        connection.close()
+def test_so_many_connections_and_no_more(bundle: Path) -> None:
+    with threaded(Service.open(bundle, "cpu", 1, None, Limits(8, 8, 100, 1000)), seconds=30) as server:
+        held = [server.connect() for _ in range(MOST)]
+        wait_for(server, MOST)
+        assert error(server.exchange(b"")) == (503, "too many connections: try again later")
+        held.pop().close()
+        wait_for(server, MOST - 1)
+        assert b" 200 " in server.exchange(HEALTH)
+        for connection in held:
+            connection.close()
 
 
 @pytest.mark.parametrize("garbage", [b"\x00\x01\x02\r\n\r\n", b"GET\r\n\r\n", b"GET / HTTP/1.1\r\n\r\n"])

@@ -212,6 +212,7 @@ MISTAKES: list[tuple[bytes, int, str | None, str]] = [
     (b'{"prompt": "a", "suffix": "b"}', 400, "suffix", "suffix is not supported here"),
     (b'{"prompt": "a", "best_of": 2}', 400, "best_of", "best_of is not supported here"),
     (b'{"prompt": "a", "temprature": 1}', 400, "temprature", "not a field"),
+    (b'{"prompt": "a", "\\n": 1}', 400, "\\n", "\\n is not a field"),
     (b'{"prompt": "a", "model": "gpt-4"}', 404, "model", "this server has essai"),
     (b'{"prompt": "' + b"a" * 501 + b'"}', 400, "prompt", "501 characters"),
     (b'{"prompt": "' + b"a" * 80_000 + b'"}', 413, None, "too large"),

@@ -53,5 +53,6 @@ async def bug(_: Request, __: Exception) -> Response:
 
 
 def short(text: object) -> str:
-    """Return the beginning of what a client sent."""
-    return str(text)[:SHOWN_CHARACTERS]
+    """Return the beginning of what a client sent, in one line."""
+    shown = str(text)[:SHOWN_CHARACTERS]
+    return shown if shown.isprintable() else repr(shown)[1:-1]
