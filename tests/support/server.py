@@ -57,7 +57,13 @@ def read_all(connection: socket.socket) -> bytes:
 def threaded(service: Service, seconds: float, access: Access = LOCAL) -> Iterator[Threaded]:
     """Run a server whose clients have `seconds` to send and to read."""
     protocol = partial(Connection, most=MOST, seconds=seconds)
-    config = uvicorn.Config(build(service, access), http=protocol, ws="none", log_level="critical")  # type: ignore[arg-type]
+    config = uvicorn.Config(
+        build(service, access),
+        http=protocol,  # type: ignore[arg-type]
+        ws="none",
+        log_level="critical",
+        timeout_keep_alive=60,  # a client may think for long between two requests
+    )
     server = uvicorn.Server(config)
     with socket.create_server(("127.0.0.1", 0)) as listening:
         thread = threading.Thread(target=server.run, args=([listening],))
