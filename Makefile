@@ -2,6 +2,7 @@
 #   make repro   the whole pipeline (dvc repro)      make test    all tests (test-fast: the laws; test-long: campaigns)
 #   make check   format, lint, types, rooms, docs    make ui      browse the experiments in MLflow
 #   make bench   benchmarks against peers            make recipe  list the recipes; NAME=... makes one params.yaml
+#   make soak    the server under load, an hour (MINUTES=10)
 
 PYTHON ?= $(firstword $(foreach name,python3 python3.13 python3.12 python3.11,$(shell \
 	$(name) -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $(name))))
@@ -12,7 +13,7 @@ BIOME := tools/js/node_modules/.bin/biome
 STAMP := $(VENV)/installed
 PORT ?= 5000
 
-.PHONY: repro test test-fast test-long check fix docs lock dist ui bench recipe notebooks
+.PHONY: repro test test-fast test-long check fix docs lock dist ui bench soak recipe notebooks
 
 repro: $(STAMP)
 	@$(BIN)/python -m gptmodel.params params.yaml
@@ -69,6 +70,10 @@ ui: $(STAMP)
 
 bench: $(STAMP)
 	$(BIN)/python benchmarks/decode.py
+
+MINUTES ?= 60
+soak: $(STAMP)
+	$(BIN)/python benchmarks/soak.py --minutes $(MINUTES)
 
 # Run every notebook and keep its figures; ten minutes.
 notebooks: $(STAMP)

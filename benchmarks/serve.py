@@ -7,7 +7,8 @@ medians over the rounds: tokens per second of all streams together, time to the 
 and the server's peak memory, for a place for every client (`all at once`), the default places (`in turns`), a queue too
 short (`over the limit`: refused with 429) and one client (`one after the other`). Then all texts of the crowd are
 compared with those of the same requests alone; and all clients leave without a word, and it is measured how long their
-places stay taken. The result goes to benchmarks/results/serve.json.
+places stay taken. Last, one client that keeps its connection (see keepalive.py). The result goes to
+benchmarks/results/serve.json.
 """
 
 import argparse
@@ -24,6 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import keepalive
 from environment import RESULTS, ROOT, environment, processor
 
 from gptmodel import files
@@ -51,8 +53,8 @@ async def ask(port: int, body: dict[str, Any], leaves: bool = False) -> Answer:
     """Send a request and read the stream to its end; or leave in the middle of it."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1 << 20)
     content, started = json.dumps(body).encode(), time.perf_counter()
-    head = f"POST /v1/completions HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {len(content)}\r\n\r\n"
-    writer.write(head.encode() + content)
+    head = "POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
+    writer.write(f"{head}Content-Length: {len(content)}\r\n\r\n".encode() + content)
     answer = Answer(int((await reader.readline()).split()[1]))
     while line := await reader.readline():
         if not line.startswith(b"data: "):
@@ -71,7 +73,7 @@ async def ask(port: int, body: dict[str, Any], leaves: bool = False) -> Answer:
 async def health(port: int) -> dict[str, Any]:
     """Return what /health says."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    writer.write(b"GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+    writer.write(b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
     state: dict[str, Any] = json.loads((await reader.read()).split(b"\r\n\r\n", 1)[1])
     writer.close()
     return state
@@ -80,19 +82,13 @@ async def health(port: int) -> dict[str, Any]:
 class Server:
     """A server in a process of its own."""
 
-    def __init__(self, bundle: Path, concurrent: int, queue: int) -> None:
-        options = [
-            "--port",
-            "0",
-            "--max-concurrent",
-            str(concurrent),
-            "--max-queue",
-            str(queue),
-            "--max-tokens",
-            "100000",
-        ]
+    def __init__(self, bundle: Path, concurrent: int, queue: int, source: Path = ROOT) -> None:
+        """Start the server of the code in `source`, a checkout."""
+        options = ["--port", "0", "--max-concurrent", str(concurrent), "--max-queue", str(queue)]
+        options += ["--max-tokens", "100000"]
         command = [sys.executable, "-m", "gptmodel", "serve", str(bundle), *options]
-        self._process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+        code = {**os.environ, "PYTHONPATH": str(source / "src")}
+        self._process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=code)
         assert self._process.stderr
         self.summary = self._process.stderr.readline().strip()
         self.port = int(self._process.stderr.readline().split()[2].rpartition(":")[2])
@@ -108,8 +104,21 @@ class Server:
     @property
     def peak_mb(self) -> float:
         """The most memory that it has had (Linux)."""
+        return self._memory_mb("VmHWM")
+
+    @property
+    def resident_mb(self) -> float:
+        """The memory that it has now (Linux)."""
+        return self._memory_mb("VmRSS")
+
+    @property
+    def descriptors(self) -> int:
+        """How many files and sockets it has open (Linux)."""
+        return len(list(Path(f"/proc/{self._process.pid}/fd").iterdir()))
+
+    def _memory_mb(self, name: str) -> float:
         status = Path(f"/proc/{self._process.pid}/status").read_text(encoding="ascii")
-        return int(status.split("VmHWM:")[1].split()[0]) / 1000
+        return int(status.split(f"{name}:")[1].split()[0]) / 1000
 
 
 async def crowd(port: int, clients: int, tokens: int) -> list[Answer]:
@@ -174,6 +183,7 @@ def main() -> None:
         gone = asyncio.run(leave_all(server.port, args.clients))
         runs["one after the other"], _ = measure(server, one_after_the_other, ALONE, args.tokens, args.rounds)
         rest = asyncio.run(one_after_the_other(server.port, args.clients, args.tokens))
+        kept = keepalive.measure(server.port)
     with Server(args.bundle, 32, 256) as server:
         runs["in turns"], turns = measure(server, crowd, args.clients, args.tokens, args.rounds)
     with Server(args.bundle, 32, 32) as server:
@@ -190,6 +200,7 @@ def main() -> None:
         "texts_equal_alone_and_in_the_crowd": sum(a.text == b for a, b in zip(together, texts, strict=True)),
         "texts_equal_alone_and_in_turns": sum(a.text == b for a, b in zip(turns, texts, strict=True)),
         "clients_that_leave": gone,
+        "one_connection_kept": keepalive.summary(kept),
     }
     print(json.dumps(result, indent=2))
     files.write_json(RESULTS / "serve.json", result)

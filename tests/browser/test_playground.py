@@ -3,6 +3,7 @@
 import re
 import shutil
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -174,3 +175,24 @@ def test_it_fits_a_phone_and_says_what_is_wrong(browser: "Browser", server: Serv
     assert visit.said == ["Failed to load resource: the server responded with a status of 400 (Bad Request)"]
     visit.said.clear()
     visit.end()
+
+
+def test_a_server_with_a_key_asks_for_it(browser: "Browser", tmp_path: Path) -> None:
+    words = char_tokenizer()
+    bundle = write(tmp_path / "b", random_network("modern", words), words)
+    with running(bundle, "--api-key", "sesame") as server:
+        page = browser.new_page()
+        page.goto(f"http://127.0.0.1:{server.port}/")
+        page.wait_for_selector("#key")
+        assert page.inner_text("#status") == "The server asks for its key."
+        assert not page.is_visible("#prompt")
+        page.fill("#key", "wrong")
+        page.keyboard.press("Enter")
+        page.wait_for_selector("#status.error")
+        page.fill("#key", "sesame")
+        page.keyboard.press("Enter")
+        page.wait_for_selector("#max_tokens", state="attached")
+        assert not page.is_visible("#key")
+        page.click("#generate")
+        page.wait_for_selector("#text:not(.busy) .token", state="attached")
+        page.close()

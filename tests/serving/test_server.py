@@ -1,6 +1,5 @@
 """`gptmodel serve` as its users meet it: over sockets, with good and bad requests, clients that leave, and signals."""
 
-import asyncio
 import http.client
 import json
 import signal
@@ -8,32 +7,22 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
-import uvicorn
 
-from gptmodel.arrays import Logits
-from gptmodel.decoding.engine import DecoderSlots
 from gptmodel.decoding.generation import complete
 from gptmodel.decoding.sampling import Sampling
 from gptmodel.decoding.sequence import Settings
 from gptmodel.runtime.bundle import Bundle
-from gptmodel.serving.app import build
-from gptmodel.serving.limits import Limits
-from gptmodel.serving.scheduler import Scheduler, TextBatch
-from gptmodel.serving.server import Draining
-from gptmodel.serving.service import Service
 from tests.support.bundles import char_tokenizer, random_network, write
 
 pytestmark = pytest.mark.slow
 
-SERVE = ("fastapi", "uvicorn", "prometheus_client")
-NOT_FOR_SERVING = ("torch", "onnx", "mlflow", "dvc", "pandas", "yaml", "matplotlib", "safetensors")
 LONG = 10**8  # tokens; nobody waits for that
 
 
@@ -77,7 +66,7 @@ class Server:
     def leave(self, **request: Any) -> None:
         """Send a request, wait until it is decoded, and go away without a word."""
         body = json.dumps({**request, "max_tokens": LONG}).encode()
-        head = f"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+        head = f"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n\r\n".encode()
         with socket.create_connection(("127.0.0.1", self.port)) as connection:
             connection.sendall(head + body)
             self.wait_for(running=request.get("n", 1))
@@ -223,6 +212,7 @@ MISTAKES: list[tuple[bytes, int, str | None, str]] = [
     (b'{"prompt": "a", "suffix": "b"}', 400, "suffix", "suffix is not supported here"),
     (b'{"prompt": "a", "best_of": 2}', 400, "best_of", "best_of is not supported here"),
     (b'{"prompt": "a", "temprature": 1}', 400, "temprature", "not a field"),
+    (b'{"prompt": "a", "\\n": 1}', 400, "\\n", "\\n is not a field"),
     (b'{"prompt": "a", "model": "gpt-4"}', 404, "model", "this server has essai"),
     (b'{"prompt": "' + b"a" * 501 + b'"}', 400, "prompt", "501 characters"),
     (b'{"prompt": "' + b"a" * 80_000 + b'"}', 413, None, "too large"),
@@ -310,98 +300,3 @@ def test_draining_has_a_time_limit(bundle: Path) -> None:
         code, said = server.stop()
     assert code == 0
     assert said.splitlines()[-1] == "stopped: 1 requests were cut off"
-
-
-class Broken(DecoderSlots):
-    """Slots without a device under them, after the first turn."""
-
-    turns = 0
-
-    def feed(self, windows: Sequence[Sequence[int]], fresh: Sequence[int]) -> Logits:
-        self.turns += 1
-        if self.turns > 1:
-            raise RuntimeError("device lost")
-        return super().feed(windows, fresh)
-
-
-async def call(service: Service, **request: Any) -> tuple[int, str]:
-    """Return status and body of the application's answer, without a socket."""
-    sent: list[Any] = []
-    received = iter([{"type": "http.request", "body": json.dumps(request).encode(), "more_body": False}])
-
-    async def receive() -> Any:
-        return next(received, None) or await asyncio.Event().wait()
-
-    async def send(message: Any) -> None:
-        sent.append(message)
-
-    scope = {"type": "http", "method": "POST", "path": "/v1/completions", "headers": [], "query_string": b""}
-    await build(service)(scope, receive, send)
-    return sent[0]["status"], b"".join(message.get("body", b"") for message in sent).decode()
-
-
-def test_an_error_inside_ends_a_request_and_not_the_server(bundle: Path) -> None:
-    loaded = Bundle.load(bundle, "cpu", graph="fp32")
-    slots = Broken(loaded.decoder, 2)
-    service = Service(loaded, Limits(2, 2, 100, 100), Scheduler(TextBatch(slots, loaded.tokenizer), 2))
-
-    async def story() -> None:
-        running = asyncio.create_task(service.scheduler.run())
-        status, body = await call(service, prompt="Où", max_tokens=9)
-        assert (status, json.loads(body)["error"]["type"]) == (500, "server_error")
-        slots.turns = 0
-        status, body = await call(service, prompt="Où", max_tokens=9, stream=True)
-        assert (status, "[DONE]" in body) == (200, False)
-        assert "the server's log says why" in json.loads(body.split("data: ")[-1])["error"]["message"]
-        slots.turns = -100
-        status, body = await call(service, prompt="Où", max_tokens=9)
-        assert (status, len(json.loads(body)["choices"][0]["text"])) == (200, 9)
-        counts = [line for line in service.metrics.text().decode().splitlines() if "requests_total{" in line]
-        assert counts == ['gptmodel_requests_total{status="500"} 2.0', 'gptmodel_requests_total{status="200"} 1.0']
-        running.cancel()
-
-    asyncio.run(story())
-
-
-def test_from_the_signal_on_nothing_new_is_taken(bundle: Path) -> None:
-    service = Service.open(bundle, "cpu", 1, None, Limits(2, 2, 100, 100))
-    server = Draining(uvicorn.Config(build(service)), service)
-    before = signal.getsignal(signal.SIGTERM)
-    with server.capture_signals():
-        signal.raise_signal(signal.SIGTERM)
-    assert server.should_exit
-    assert signal.getsignal(signal.SIGTERM) == before
-    status, body = asyncio.run(call(service, prompt="Où"))
-    assert (status, json.loads(body)["error"]["type"]) == (503, "server_error")
-
-
-def test_what_it_cannot_serve_is_one_line(bundle: Path, tmp_path: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        cases: dict[str, list[Any]] = {
-            "cannot listen on": [bundle, "--port", str(taken.getsockname()[1])],
-            "is not a folder": [tmp_path / "none"],
-            "max-tokens must be 1 or above": [bundle, "--max-tokens", "0"],
-        }
-        for phrase, options in cases.items():
-            command = [sys.executable, "-m", "gptmodel", "serve", *map(str, options)]
-            done = subprocess.run(command, capture_output=True, text=True, timeout=20)
-            assert done.returncode == 2
-            assert phrase in done.stderr.splitlines()[-1]
-
-
-@pytest.mark.parametrize("missing", SERVE)
-def test_without_the_extra_it_says_what_to_install(bundle: Path, missing: str) -> None:
-    done = without((missing,), "serve", str(bundle))
-    assert (done.returncode, done.stderr) == (2, f"error: {missing} is not installed: pip install 'gptmodel[serve]'\n")
-
-
-def test_it_needs_the_runtime_and_the_extra_only() -> None:
-    done = without(NOT_FOR_SERVING, "serve", "--help", before="import gptmodel.serving.server")
-    assert (done.returncode, done.stderr) == (0, "")
-
-
-def without(packages: tuple[str, ...], *arguments: str, before: str = "") -> subprocess.CompletedProcess[str]:
-    """Run the command line where importing `packages` fails."""
-    code = f"import sys; sys.modules.update(dict.fromkeys({packages})); {before}\n"
-    code += "from gptmodel.cli.app import main; main()"
-    return subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, timeout=60)

@@ -120,16 +120,22 @@ class TextSequence(TokenSequence):
     """
 
     def __init__(
-        self, tokenizer: Tokenizer, prompt: str, settings: Settings, sample: int = 0, top: int | None = None
+        self,
+        tokenizer: Tokenizer,
+        prompt: str,
+        settings: Settings,
+        sample: int = 0,
+        top: int | None = None,
+        start: prompts.Start | None = None,
     ) -> None:
-        """Encode the prompt; `UserError` as `tokenizer.encode`."""
+        """Encode the prompt, unless its `start` is known; `UserError` as `tokenizer.encode`."""
         self.prompt = prompt
         self.settings = settings
         self.sample = sample
         self.top = top
         self.cancelled = False  # nobody waits for it any more
         self.finish_reason: FinishReason | None = None
-        start = prompts.start(tokenizer, prompt)
+        start = start or prompts.start(tokenizer, prompt)
         self._owes_space = start.owes_space
         first_allowed_V = prompts.begins_with_space(tokenizer) if start.owes_space else None
         rng = sample_rng(settings.seed, sample)

@@ -2,8 +2,9 @@
 
 Every error has OpenAI's form, in one line. A client that goes away frees its slots at the next turn.
 
-Left out on purpose: FastAPI's pages of documentation (they load scripts from elsewhere; /openapi.json is there), CORS
-(a page from elsewhere has no business here).
+Who may ask is in `access`: all but the page, /health and /openapi.json asks for the key, if there is one.
+
+Left out on purpose: FastAPI's pages of documentation (they load scripts from elsewhere; /openapi.json is there).
 Source: https://fastapi.tiangolo.com, https://html.spec.whatwg.org/multipage/server-sent-events.html.
 """
 
@@ -16,33 +17,52 @@ from importlib.metadata import version
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, FastAPI, Request, Response
-from fastapi.responses import JSONResponse, PlainTextResponse
+from fastapi.responses import PlainTextResponse
 from fastapi.sse import EventSourceResponse, format_sse_event
 from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4
 from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 
 from gptmodel.serving import completions, wire
-from gptmodel.serving.completions import Refused, short
+from gptmodel.serving.access import LOCAL, SAFE_METHODS, Access, requires
+from gptmodel.serving.middleware import COMPLETIONS, GONE, CountOutcomes, Guard, set_outcome
+from gptmodel.serving.refused import Refused, bug, no_route, refused, short
 from gptmodel.serving.service import Completion, Service
 
-COMPLETIONS = "/v1/completions"
-GONE = 499  # nginx's status for a client that went away before the answer
 ASSETS = {"": "text/html", ".css": "text/css", ".js": "text/javascript"}
-POLICY = "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src data:"
+POLICY = (
+    "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src data:;"
+    " base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
 SCHEMAS = "#/components/schemas/"
 REQUEST = {"$ref": f"{SCHEMAS}CompletionRequest"}
+PART = {"anyOf": [{"$ref": f"{SCHEMAS}CompletionResponse"}, {"$ref": f"{SCHEMAS}ErrorResponse"}]}
+EVENT = {
+    "type": "object",
+    "properties": {
+        "data": {
+            "type": "string",
+            "anyOf": [{"contentMediaType": "application/json", "contentSchema": PART}, {"const": "[DONE]"}],
+            "description": "the next parts of the texts, or the error that ends them; at the end [DONE]",
+        }
+    },
+    "required": ["data"],
+}
 TEXTS: dict[str, Any] = {
-    "description": "The texts; in a stream, each event but the last, [DONE], is such an object",
-    "content": {"text/event-stream": {"schema": {"type": "string"}}},
+    "model": wire.CompletionResponse,
+    "description": "The texts, whole or in events",
+    "content": {"text/event-stream": {"itemSchema": EVENT}},
 }
 ERRORS: dict[int | str, dict[str, Any]] = {
-    "4XX": {"model": wire.ErrorResponse, "description": "The request is wrong, or has to wait"},
-    "5XX": {"model": wire.ErrorResponse, "description": "The server failed, or is shutting down"},
+    "4XX": {"model": wire.ErrorResponse, "description": "The request is wrong, is not allowed, or has to wait"},
+    "5XX": {"model": wire.ErrorResponse, "description": "The server failed, is full, or is shutting down"},
 }
+ENDING: dict[int | str, dict[str, Any]] = {503: {"model": wire.Ready, "description": "The server is shutting down"}}
 
-router = APIRouter()
+router = APIRouter(responses=ERRORS)
+health = APIRouter(responses=ERRORS)
 
 
 async def _service(http: Request) -> Service:
@@ -71,16 +91,14 @@ async def _request(http: Request, service: Served) -> wire.CompletionRequest:
 
 @router.post(
     COMPLETIONS,
-    response_model=wire.CompletionResponse,
-    response_model_exclude_unset=True,
-    responses={200: TEXTS, **ERRORS},
+    responses={200: TEXTS},
     openapi_extra={"requestBody": {"required": True, "content": {"application/json": {"schema": REQUEST}}}},
 )
 async def complete(
     http: Request, service: Served, request: Annotated[wire.CompletionRequest, Depends(_request)]
-) -> wire.CompletionResponse | Response:
+) -> Response:
     """Continue the prompts."""
-    completion = service.submit(request)
+    completion = await service.submit(request)
     if request.stream:
         return EventStream(completion)
     with completion:
@@ -88,7 +106,9 @@ async def complete(
             answer = await _unless_gone(http, completion)
         except Exception:  # the scheduler has logged it
             raise _broken() from None
-    return Response(status_code=GONE) if answer is None else answer
+    if answer is None:
+        return Response(status_code=GONE)
+    return Response(answer, media_type="application/json")
 
 
 @router.get("/v1/models")
@@ -97,7 +117,7 @@ async def models(service: Served) -> wire.ModelList:
     return wire.ModelList(data=[service.model])
 
 
-@router.get("/v1/models/{name}", responses=ERRORS)
+@router.get("/v1/models/{name}")
 async def model(name: str, service: Served) -> wire.Model:
     """Describe the model, and what one may ask of it."""
     if name != service.name:
@@ -105,14 +125,14 @@ async def model(name: str, service: Served) -> wire.Model:
     return service.model
 
 
-@router.get("/health/live")
+@health.get("/health/live")
 async def live() -> wire.Live:
     """Say that the server answers."""
     return wire.Live()
 
 
-@router.get("/health", responses={503: {"model": wire.Ready, "description": "The server is shutting down"}})
-@router.get("/health/ready", responses={503: {"model": wire.Ready, "description": "The server is shutting down"}})
+@health.get("/health", responses=ENDING)
+@health.get("/health/ready", responses=ENDING)
 async def ready(service: Served, response: Response) -> wire.Ready:
     """Say whether the server takes requests."""
     response.status_code = 503 if service.draining else 200
@@ -152,50 +172,8 @@ class EventStream(EventSourceResponse):
             yield format_sse_event(data_str="[DONE]")
 
 
-def set_outcome(scope: Scope, status: int) -> None:
-    """Say how a request ends, where its HTTP status, which is sent before a stream, does not."""
-    scope["state"]["outcome"] = status
-
-
-class CountOutcomes:
-    """ASGI middleware. A status counts once the answer is complete; until then the client may go away."""
-
-    def __init__(self, app: ASGIApp, service: Service) -> None:
-        self._app = app
-        self._service = service
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve a request and count it, if it is one for a completion."""
-        if scope["type"] != "http" or (scope["method"], scope["path"]) != ("POST", COMPLETIONS):
-            await self._app(scope, receive, send)
-            return
-        scope.setdefault("state", {})
-        set_outcome(scope, GONE)
-        status = GONE
-
-        async def watched(message: Message) -> None:
-            nonlocal status
-            await send(message)
-            if message["type"] == "http.response.start":
-                status = message["status"]
-            elif not message.get("more_body", False):
-                set_outcome(scope, status)
-
-        try:
-            await self._app(scope, receive, watched)
-        except asyncio.CancelledError:  # by the end of the server only
-            set_outcome(scope, 503)
-            self._service.cut_off += 1
-            raise
-        except Exception:
-            set_outcome(scope, 500)
-            raise
-        finally:
-            self._service.metrics.requests.labels(scope["state"]["outcome"]).inc()
-
-
-async def _unless_gone(http: Request, completion: Completion) -> wire.CompletionResponse | None:
-    """Return the whole answer, or None as soon as the client has gone away."""
+async def _unless_gone(http: Request, completion: Completion) -> str | None:
+    """Return the whole answer as JSON, or None as soon as the client has gone away."""
 
     async def gone() -> None:
         while (await http.receive())["type"] != "http.disconnect":
@@ -214,23 +192,6 @@ async def _unless_gone(http: Request, completion: Completion) -> wire.Completion
 def _broken() -> Refused:
     """Return what a client hears of an error in the server."""
     return Refused(500, "decoding failed: the server's log says why")
-
-
-async def refused(_: Request, error: Refused) -> Response:
-    """Answer a request that is refused."""
-    headers = {"retry-after": str(error.retry_seconds)} if error.retry_seconds else {}
-    return JSONResponse(error.response.model_dump(), error.status, headers)
-
-
-async def no_route(http: Request, error: HTTPException) -> Response:
-    """Answer a request for a path or method that is not there."""
-    answer = Refused(error.status_code, f"{http.method} {short(http.url.path)}: {error.detail.lower()}")
-    return JSONResponse(answer.response.model_dump(), error.status_code, error.headers)
-
-
-async def bug(http: Request, _: Exception) -> Response:
-    """Answer where the server itself is wrong; the traceback goes to its log."""
-    return await refused(http, Refused(500, "internal error: the server's log says why"))
 
 
 def asset(ending: str) -> Response:
@@ -262,7 +223,7 @@ class Application(FastAPI):
         return super().openapi()
 
 
-def build(service: Service) -> FastAPI:
+def build(service: Service, access: Access = LOCAL) -> FastAPI:
     """Return the application."""
     app = Application(
         title="gptmodel",
@@ -273,9 +234,15 @@ def build(service: Service) -> FastAPI:
         exception_handlers={Refused: refused, HTTPException: no_route, Exception: bug},
     )
     app.state.service = service
-    app.include_router(router)
+    app.include_router(router, dependencies=[Depends(requires(access.key))] if access.key else None)
+    app.include_router(health)
     for ending in ASSETS:
         path = f"/playground{ending}" if ending else "/"
         app.add_api_route(path, partial(asset, ending), include_in_schema=False)
     app.add_middleware(CountOutcomes, service=service)
+    if access.origins:
+        app.add_middleware(
+            CORSMiddleware, allow_origins=access.origins, allow_methods=(*SAFE_METHODS, "POST"), allow_headers=["*"]
+        )
+    app.add_middleware(Guard, access=access)
     return app

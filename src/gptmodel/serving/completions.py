@@ -9,26 +9,9 @@ from gptmodel.decoding.sampling import InvalidSetting, Sampling, given_or_random
 from gptmodel.decoding.sequence import Choice, Settings
 from gptmodel.serving import wire
 from gptmodel.serving.limits import Limits
+from gptmodel.serving.refused import Refused, short
 
 MAX_STOP_CHARACTERS = 200
-KINDS: dict[int, wire.ErrorType] = {404: "not_found_error", 429: "rate_limit_error"}
-SHOWN_CHARACTERS = 80  # of what a client sent
-
-
-class Refused(Exception):
-    """A request that gets an error: HTTP status, one line, the field it is about, seconds to wait."""
-
-    def __init__(self, status: int, message: str, param: str | None = None, retry_seconds: int | None = None) -> None:
-        super().__init__(message)
-        self.status = status
-        self.param = param
-        self.retry_seconds = retry_seconds
-
-    @property
-    def response(self) -> wire.ErrorResponse:
-        """The error as OpenAI words it."""
-        kind = KINDS.get(self.status) or ("server_error" if self.status >= 500 else "invalid_request_error")
-        return wire.ErrorResponse(error=wire.ErrorDetail(message=str(self), type=kind, param=self.param))
 
 
 def parse(body: bytes, model: str, limits: Limits) -> wire.CompletionRequest:
@@ -92,23 +75,18 @@ def spelling(tokenizer: Tokenizer, token: int) -> str:
         return "bytes:" + "".join(f"\\x{byte:02x}" for byte in spelled)
 
 
-def short(text: object) -> str:
-    """Return the beginning of what a client sent."""
-    return str(text)[:SHOWN_CHARACTERS]
-
-
 def _refused(error: ValidationError) -> Refused:
     """Return the first mistake in one line."""
     first = error.errors(include_url=False, include_input=False)[0]
     kind, message = first["type"], first["msg"]
     if kind == "json_invalid":
         return Refused(400, f"the body is not JSON: {message.removeprefix('Invalid JSON: ')}")
+    if kind == wire.UNKNOWN:
+        field = str((*first["loc"], message)[0])
+        return Refused(400, f"{short(message)} is not a field that this server knows", short(field))
     if not first["loc"]:
         return Refused(400, 'the body must be a JSON object, such as {"prompt": "Il était"}')
     field = str(first["loc"][0])
-    if kind == "extra_forbidden":
-        name = short(".".join(map(str, first["loc"])))
-        return Refused(400, f"{name} is not a field that this server knows", short(field))
     if kind == wire.UNSUPPORTED:
         return Refused(400, message, field)
     if field == "prompt":

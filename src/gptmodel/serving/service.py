@@ -1,5 +1,6 @@
 """What a server serves, and one request on its way from the batch to its answer; no HTTP here (see `app`)."""
 
+import asyncio
 import time
 import uuid
 from collections.abc import AsyncIterator
@@ -7,14 +8,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
+from gptmodel.decoding import prompts
 from gptmodel.decoding.sequence import Delta, Settings, TextSequence
 from gptmodel.errors import UserError
 from gptmodel.runtime.bundle import Bundle
 from gptmodel.runtime.session import Device
 from gptmodel.serving import completions, wire
-from gptmodel.serving.completions import Refused
 from gptmodel.serving.limits import Limits
 from gptmodel.serving.metrics import Metrics
+from gptmodel.serving.refused import Refused
 from gptmodel.serving.scheduler import Answer, Busy, Scheduler, TextBatch
 from gptmodel.serving.slots import open_slots
 
@@ -37,7 +39,11 @@ class Service:
     def open(cls, path: Path, device: Device, threads: int, graph: str | None, limits: Limits) -> Self:
         """Load a bundle; on a CPU the default graph is exact: its texts do not depend on their neighbours."""
         bundle = Bundle.load(path, device, threads, graph, exact=device == "cpu")
-        batch = TextBatch(open_slots(bundle, limits.max_concurrent), bundle.tokenizer)
+        try:
+            slots = open_slots(bundle, limits.max_concurrent)
+        except MemoryError:
+            raise UserError(f"no memory for {limits.max_concurrent} texts at once: lower --max-concurrent") from None
+        batch = TextBatch(slots, bundle.tokenizer)
         return cls(bundle, limits, Scheduler(batch, limits.max_queue))
 
     @property
@@ -72,22 +78,28 @@ class Service:
             defaults=wire.Defaults.within(self.limits),
         )
 
-    def submit(self, request: wire.CompletionRequest) -> "Completion":
+    async def submit(self, request: wire.CompletionRequest) -> "Completion":
         """Queue the texts of a request; `Refused` where there is no room, or the prompt cannot be encoded."""
         settings = completions.settings(request, self.limits)
         try:
             self.scheduler.require(len(request.prompts) * request.samples)  # before the work of encoding
-            sequences = [
-                TextSequence(self.bundle.tokenizer, prompt, settings, sample, request.logprobs)
-                for prompt in request.prompts
-                for sample in range(request.samples)
-            ]
+            sequences = await asyncio.to_thread(self._sequences, request, settings)
             answer = self.scheduler.submit(sequences)
         except Busy as busy:
             raise Refused(429, str(busy), retry_seconds=busy.retry_seconds) from None
         except UserError as error:
             raise Refused(400, str(error), "prompt") from None
         return Completion(self, request, settings, answer)
+
+    def _sequences(self, request: wire.CompletionRequest, settings: Settings) -> list[TextSequence]:
+        """Encode the prompts, each once."""
+        tokenizer = self.bundle.tokenizer
+        return [
+            TextSequence(tokenizer, prompt, settings, sample, request.logprobs, start)
+            for prompt in request.prompts
+            for start in [prompts.start(tokenizer, prompt)]
+            for sample in range(request.samples)
+        ]
 
 
 class Completion:
@@ -109,12 +121,15 @@ class Completion:
         self._service.scheduler.cancel(self._answer)
         self._service.metrics.request_seconds.observe(time.monotonic() - self._answer.arrived)
 
-    async def whole(self) -> wire.CompletionResponse:
-        """Return the answer in one piece."""
+    async def whole(self) -> str:
+        """Return the answer in one piece, as JSON."""
         deltas = self._prompts()
         async for new in self._deltas():
             deltas |= {index: deltas[index] + delta for index, delta in new.items()}
-        return self._response(deltas, usage=self._usage())
+        return await asyncio.to_thread(self._json, deltas)
+
+    def _json(self, deltas: dict[int, Delta]) -> str:
+        return self._response(deltas, usage=self._usage()).model_dump_json(exclude_unset=True)
 
     async def events(self) -> AsyncIterator[wire.CompletionResponse]:
         """Yield the answer in pieces as they come, the prompts first if they are to be echoed."""

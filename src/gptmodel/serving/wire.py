@@ -9,7 +9,7 @@ Source: https://platform.openai.com/docs/api-reference/completions.
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from gptmodel.decoding import defaults
@@ -19,7 +19,7 @@ from gptmodel.serving.limits import Limits
 
 MAX_STOPS = 16
 MAX_SEED = (1 << 63) - 1
-UNSUPPORTED = "unsupported"  # pydantic's name for our kind of error
+UNSUPPORTED, UNKNOWN = "unsupported", "unknown"  # pydantic's names for our kinds of error
 NEUTRAL = {"best_of": 1, "frequency_penalty": 0, "presence_penalty": 0, "logit_bias": {}, "suffix": ""}
 
 
@@ -27,6 +27,15 @@ class RequestModel(BaseModel):
     """Nothing is converted, and a field that is not known is an error."""
 
     model_config = ConfigDict(strict=True, extra="forbid")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _knows_every_field(cls, fields: Any) -> Any:
+        """Refuse the first field that is not known: a list of 20,000 of them would take long."""
+        for name in fields if isinstance(fields, dict) else ():
+            if name not in cls.model_fields:
+                raise PydanticCustomError(UNKNOWN, "{name}", {"name": name})
+        return fields
 
 
 class StreamOptions(RequestModel):
@@ -39,7 +48,7 @@ class CompletionRequest(RequestModel):
     """The body of POST /v1/completions; null counts as not given."""
 
     model: str | None = Field(None, description="the one that /v1/models lists")
-    prompt: str | Annotated[list[str], Field(min_length=1)] = Field(description="one text, or several")
+    prompt: str | Annotated[list[str], Field(min_length=1, fail_fast=True)] = Field(description="one text, or several")
     max_tokens: int | None = Field(None, description=f"tokens to generate per text; {defaults.MAX_NEW_TOKENS}")
     temperature: float | None = Field(None, description=f"0 takes the likeliest token; {defaults.TEMPERATURE}")
     top_p: float | None = Field(None, description=f"mass of the likeliest tokens to draw among; {defaults.TOP_P}")
@@ -48,7 +57,7 @@ class CompletionRequest(RequestModel):
         None, description=f"above 1, tokens of the text so far are less likely; {defaults.REPETITION_PENALTY}"
     )
     seed: Annotated[int, Field(ge=0, le=MAX_SEED)] | None = Field(None, description="the same seed, the same text")
-    stop: str | Annotated[list[str], Field(max_length=MAX_STOPS)] | None = Field(
+    stop: str | Annotated[list[str], Field(max_length=MAX_STOPS, fail_fast=True)] | None = Field(
         None, description="the text ends before the first of these strings"
     )
     n: Annotated[int, Field(ge=1)] | None = Field(None, description="texts per prompt; 1")

@@ -14,10 +14,9 @@ const SLIDERS = [
 
 const byId = (id) => document.getElementById(id);
 const ui = Object.fromEntries(
-  ["form", "prompt", "generate", "stop", "again", "other", "seed", "text", "status", "next"].map((id) => [
-    id,
-    byId(id),
-  ]),
+  ["door", "key", "form", "prompt", "generate", "stop", "again", "other", "seed", "text", "status", "next"].map(
+    (id) => [id, byId(id)],
+  ),
 );
 let running = null; // the AbortController of the stream that runs
 let lastSeed = null;
@@ -36,6 +35,12 @@ function el(name, attributes = {}, ...children) {
 
 /** A token for reading: spaces and line breaks visible. */
 const visible = (text) => text.replace(/ /g, "␣").replace(/\n/g, "↵").replace(/\t/g, "⇥") || "∅";
+
+/** Ask the server, with its key if one was typed. */
+function ask(path, options = {}) {
+  const key = ui.key.value && { authorization: `Bearer ${ui.key.value}` };
+  return fetch(path, { ...options, headers: { ...options.headers, ...key } });
+}
 
 function say(line, isError = false) {
   ui.status.textContent = line;
@@ -82,7 +87,7 @@ async function generate(seed) {
   setBusy(true);
   try {
     const body = JSON.stringify(request(seed));
-    const response = await fetch("v1/completions", {
+    const response = await ask("v1/completions", {
       method: "POST",
       headers: { "content-type": "application/json" },
       body,
@@ -268,8 +273,16 @@ function addSliders(limits, defaults) {
 
 /** Say which model this is and begin. */
 async function start() {
-  const { data } = await (await fetch("v1/models")).json();
-  const [model] = data;
+  const response = await ask("v1/models");
+  const isClosed = response.status === 401;
+  ui.door.hidden = !isClosed;
+  ui.form.hidden = isClosed;
+  if (isClosed) {
+    say(ui.key.value ? "This is not the key of the server." : "The server asks for its key.", ui.key.value !== "");
+    return;
+  }
+  say("Ctrl + Enter generates, Esc stops, arrow keys move from token to token.");
+  const [model] = (await response.json()).data;
   const source = [model.corpus.title, model.corpus.author].filter(Boolean).join(", ");
   byId("name").textContent = model.id;
   byId("about").textContent =
@@ -282,4 +295,12 @@ async function start() {
   listen();
 }
 
-start().catch(() => say("The server does not answer: is it still running?", true));
+function begin() {
+  start().catch(() => say("The server does not answer: is it still running?", true));
+}
+
+ui.door.addEventListener("submit", (event) => {
+  event.preventDefault();
+  begin();
+});
+begin();
