@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
+from gptmodel.decoding.engine import open_slots
 from gptmodel.decoding.sequence import Delta, Settings, TextSequence
 from gptmodel.errors import UserError
 from gptmodel.runtime.bundle import Bundle
@@ -16,7 +17,6 @@ from gptmodel.serving.completions import Refused
 from gptmodel.serving.limits import Limits
 from gptmodel.serving.metrics import Metrics
 from gptmodel.serving.scheduler import Answer, Busy, Scheduler, TextBatch
-from gptmodel.serving.slots import open_slots
 
 
 @dataclass(eq=False)
@@ -37,7 +37,7 @@ class Service:
     def open(cls, path: Path, device: Device, threads: int, graph: str | None, limits: Limits) -> Self:
         """Load a bundle; on a CPU the default graph is exact: its texts do not depend on their neighbours."""
         bundle = Bundle.load(path, device, threads, graph, exact=device == "cpu")
-        batch = TextBatch(open_slots(bundle, limits.max_concurrent), bundle.tokenizer)
+        batch = TextBatch(open_slots(bundle.decoder, limits.max_concurrent), bundle.tokenizer)
         return cls(bundle, limits, Scheduler(batch, limits.max_queue))
 
     @property
