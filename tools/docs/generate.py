@@ -11,7 +11,7 @@ been made here, so that a fresh clone can be checked.
 import json
 import sys
 from pathlib import Path
-from typing import Any, get_args, get_origin
+from typing import Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
@@ -64,7 +64,8 @@ def parameters() -> str:
             parts.append(f"## {name}\n\n{(section.__doc__ or '').splitlines()[0]}\n")
         lines = ["| key | type | value | meaning |", "|---|---|---|---|"]
         for key, field in _described(section):
-            lines.append(f"| `{key}` | {_type(field)} | `{_value(_at(values, name)[key])}` | {field.description} |")
+            kind, value = _type(field.annotation), _value(_at(values, name)[key])
+            lines.append(f"| `{key}` | {kind} | `{value}` | {field.description} |")
         parts.append("\n".join(lines) + "\n")
     return "\n".join(parts)
 
@@ -80,13 +81,14 @@ def _at(values: dict[str, Any], dotted: str) -> dict[str, Any]:
     return values
 
 
-def _type(field: FieldInfo) -> str:
-    kind = field.annotation
+def _type(kind: Any) -> str:
     if get_origin(kind) is list:
         return "list"
     if isinstance(kind, type):
         return kind.__name__
-    return ", ".join(f"`{choice}`" for choice in get_args(kind))
+    if get_origin(kind) is Literal:
+        return ", ".join(f"`{choice}`" for choice in get_args(kind))
+    return ", ".join(map(_type, get_args(kind)))  # a union
 
 
 def _value(value: object) -> str:
