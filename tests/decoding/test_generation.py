@@ -89,9 +89,9 @@ def test_texts_of_many_lengths_together_read_no_more_than_each_alone(
     read: list[int] = []
     plain = FastSession.read
 
-    def counted(self: FastSession, rows: Sequence[Sequence[int]], past: Any, everywhere: bool = False) -> Logits:
+    def counted(self: FastSession, rows: Sequence[Sequence[int]], *rest: Any, **more: Any) -> Logits:
         read.extend(map(len, rows))
-        return plain(self, rows, past, everywhere)
+        return plain(self, rows, *rest, **more)
 
     monkeypatch.setattr(FastSession, "read", counted)
     asked, how = [TEXT[:length] for length in range(1, 60)], Settings(2 * fast.context, FREE, 1)
