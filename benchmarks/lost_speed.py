@@ -1,7 +1,7 @@
 """Two speeds that were lost by accident, before and after: prompts of mixed length, and many distinct characters.
 
     git worktree add --detach ../before 880de98
-    python benchmarks/lost_speed.py ../before [--rounds 3]
+    python benchmarks/lost_speed.py ../before [--rounds 2]
 
 Each side runs its own library, in a process of its own, round after round; medians of the seconds count, without
 imports. It needs the outputs of `make repro`; about three minutes, most of them the side before. The result goes to
@@ -91,7 +91,7 @@ def main() -> None:
     """Measure both sides, print and record."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("before", type=Path, help="a checkout of the commit to compare with")
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--model", default="gpt-char")
     parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
     asked = parser.parse_args()

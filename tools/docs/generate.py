@@ -17,7 +17,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from gptmodel import files, layout, params, strict
-from tools.docs import decoding, training
+from tools.docs import decoding, threads, training
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "benchmarks" / "results"
@@ -112,7 +112,7 @@ def results() -> dict[str, dict[str, str]]:
     """Return the generated parts of each document that has some."""
     return {
         "README.md": {name: _recorded(name).read_text(encoding="utf-8") for name in RECORDED},
-        "docs/training.md": {"training": training.tables()},
+        "docs/training.md": {"training": training.tables(), "threads": threads.table()},
         "docs/speed.md": {"decoding": decoding.tables()},
     }
 
