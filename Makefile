@@ -7,11 +7,12 @@ PYTHON ?= $(firstword $(foreach name,python3 python3.13 python3.12 python3.11,$(
 	$(name) -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $(name))))
 VENV := .venv
 BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 BIOME := tools/js/node_modules/.bin/biome
 STAMP := $(VENV)/installed
 PORT ?= 5000
 
-.PHONY: repro test test-fast test-long check fix docs ui bench recipe notebooks
+.PHONY: repro test test-fast test-long check fix docs lock dist ui bench recipe notebooks
 
 repro: $(STAMP)
 	@$(BIN)/python -m gptmodel.params params.yaml
@@ -49,12 +50,22 @@ fix: $(STAMP) $(BIOME)
 docs: $(STAMP)
 	$(BIN)/python -m tools.docs.generate --write
 
-# One server process, no background jobs: a quarter of the memory of plain `mlflow ui`.
+# After a change of pyproject.toml or constraints.txt: the hashes.
+lock: $(STAMP)
+	$(PIP) --no-deps --require-hashes -r requirements/release.txt
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m tools.lock
+
+# What a release consists of: the wheel, the list of what is in an install (SBOM), and their hashes.
+dist: $(STAMP)
+	$(PIP) --no-deps --require-hashes -r requirements/release.txt
+	rm -rf dist build
+	SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) $(BIN)/python -m build --no-isolation --wheel --outdir dist
+	$(BIN)/cyclonedx-py requirements requirements/runtime-cpu.txt --pyproject pyproject.toml --output-reproducible \
+		--output-file dist/sbom.cdx.json
+	cd dist && sha256sum -- * > SHA256SUMS
+
 ui: $(STAMP)
-	@case "$$MLFLOW_TRACKING_URI" in http*) echo "the experiments are at $$MLFLOW_TRACKING_URI"; exit 0;; esac; \
-	echo "open http://127.0.0.1:$(PORT)/#/experiments?workflowType=machine_learning (port taken? make ui PORT=5001)"; \
-	MLFLOW_DISABLE_TELEMETRY=true MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false $(BIN)/mlflow ui --workers 1 \
-		--host 127.0.0.1 --port $(PORT) --backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///mlflow.db}"
+	@$(BIN)/gptmodel ui --port $(PORT)
 
 bench: $(STAMP)
 	$(BIN)/python benchmarks/decode.py
@@ -63,10 +74,14 @@ bench: $(STAMP)
 notebooks: $(STAMP)
 	$(BIN)/python notebooks/execute.py
 
-$(STAMP): pyproject.toml constraints.txt
+# Every file is checked against its hash, but for torch: which of its builds is right depends on the machine.
+$(STAMP): pyproject.toml constraints.txt requirements/development.txt
 	@test -n "$(PYTHON)" || { echo "error: Python 3.11 or newer with venv is needed: install it, or set PYTHON=" >&2; exit 2; }
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	$(PIP) --no-deps --require-hashes -r requirements/build.txt
+	$(PIP) --no-deps --require-hashes --no-build-isolation -r requirements/development.txt
+	$(PIP) -c constraints.txt torch
+	$(PIP) --no-deps --no-build-isolation -e .
 	@touch $@
 
 # Biome formats and lints the JavaScript; its version is pinned in tools/js/package-lock.json.

@@ -203,7 +203,7 @@ def main() -> None:
         project = Project.make(Path(folder), values)
         project.prepare()
         every, shared = tasks(project, asked.steps, asked.seeds, asked.jobs)
-        path = RESULTS / f"ablation-{project.settings.corpus}.json"
+        path = RESULTS / f"ablation-{project.settings.corpus.path}.json"
         runs = recorded(path)
         waiting = [task for task in every if task.key not in runs]
         print(f"{len(every) - len(waiting)} of {len(every)} runs are recorded already")

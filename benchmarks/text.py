@@ -32,7 +32,7 @@ def scratch_project(root: Path, sources: list[Path]) -> None:
     text = b"\n".join(source.read_bytes() for source in sources)
     (root / "large.txt").write_bytes((text + b"\n") * -(-TARGET_BYTES // len(text)))
     settings = (ROOT / "params.yaml").read_text(encoding="utf-8")
-    corpus = params.load(ROOT / "params.yaml").corpus
+    corpus = params.load(ROOT / "params.yaml").corpus.path
     settings = settings.replace(f"corpus: {corpus}", "corpus: large.txt")
     settings = settings.replace("vocab_size: 3000", f"vocab_size: {VOCABULARY['word']}")
     settings = settings.replace("vocab_size: 1000", f"vocab_size: {VOCABULARY['bpe']}")

@@ -20,6 +20,7 @@ from gptmodel.model.networks import LanguageModel
 from gptmodel.model.torch_decoder import TorchDecoder
 from gptmodel.results.corpus import FetchedCorpus, SplitName
 from gptmodel.results.training import Meta
+from gptmodel.text.openings import openings
 from gptmodel.text.splits import split
 from gptmodel.training.precision import Numerics
 from gptmodel.training.trainer import Trainer
@@ -82,7 +83,7 @@ def train_a_little(name: str, root: Path) -> None:
 
 def _encode(settings: params.Params, texts: dict[SplitName, str], root: Path, level: params.Level) -> Dataset:
     tokenizer = fitting.fit(level, texts["train"], settings.tokenizers)
-    corpus.write_clean(root / layout.CLEAN, PAGES, "fr", texts)
+    corpus.write_clean(root / layout.CLEAN, PAGES, "fr", texts, openings(texts["train"]))
     encoding.encode_splits(tokenizer, texts, corpus.read_facts(root / layout.TEXT), root / layout.TOKENS / level)
     return Dataset.read(root / layout.TOKENS / level)
 

@@ -6,6 +6,7 @@ from gptmodel.errors import one_line_errors
 from gptmodel.params import load
 from gptmodel.text import cleaning_report
 from gptmodel.text.cleaning import clean_corpus
+from gptmodel.text.openings import openings
 from gptmodel.text.splits import split
 
 
@@ -17,7 +18,8 @@ def main() -> None:
     cleaned = clean_corpus(corpus, layout.RAW, settings.clean)
     texts = split(cleaned.text, settings.split).named()
     with files.whole_folder(layout.CLEAN) as folder:
-        write_clean(folder, corpus, cleaned.typography, texts)
+        found = corpus.model_copy(update={"language": cleaned.language})
+        write_clean(folder, found, cleaned.typography, texts, openings(texts["train"]))
         cleaning_report.figures(cleaned).write(folder / "cleaning.json")
         files.write_text(folder / "cleaning_samples.md", cleaning_report.samples(cleaned))
     print(cleaning_report.summary(cleaned))

@@ -27,7 +27,7 @@ def main() -> None:
         written = samples.write_all(
             TorchDecoder(network),
             data.tokenizer,
-            asked.prompts,
+            samples.prompts(asked.prompts, meta.text),
             [Sampling(temperature, asked.top_k, asked.top_p) for temperature in asked.temperatures],
             asked.max_new_tokens,
             settings.seed,

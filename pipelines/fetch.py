@@ -9,9 +9,10 @@ from gptmodel.text import catalog
 @one_line_errors()
 def main() -> None:
     """Fetch the corpus that params.yaml names."""
-    source = catalog.resolve(load(layout.PARAMS).corpus, catalog.load(layout.CATALOG))
-    corpus = catalog.fetch(source, layout.RAW)
-    by = f" by {corpus.author} ({corpus.year})" if corpus.author else ""
+    book = load(layout.PARAMS).corpus
+    corpus = catalog.fetch(catalog.resolve(book.path, catalog.load(layout.CATALOG)), layout.RAW, book)
+    by = f" by {corpus.author}" if corpus.author else ""
+    by += f" ({corpus.year})" if corpus.year else ""
     size = sum(file.bytes for file in corpus.files)
     print(f"{corpus.name}: {corpus.title}{by}; {len(corpus.files)} file(s), {size:,} bytes; {corpus.licence}")
 

@@ -1,8 +1,8 @@
-"""Stage report: models/*, data/baselines, data/clean -> reports/ (page, tables, curves, samples) and metrics.json."""
+"""Stage report: models/*, data/baselines, data/clean -> reports/ (page, verdict, tables, curves, samples)."""
 
 from gptmodel import layout, params
 from gptmodel.errors import one_line_errors
-from gptmodel.report import tables, writer
+from gptmodel.report import tables, verdict, writer
 from gptmodel.report.results import Everything
 from gptmodel.tracking import outputs
 
@@ -17,6 +17,7 @@ def main() -> None:
     for name, model in everything.models.items():
         with outputs.tracked(model.meta, folders[name], "report"):
             pass
+    print(verdict.of_run(everything).lead())
 
 
 if __name__ == "__main__":

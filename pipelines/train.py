@@ -5,6 +5,7 @@ On several processes: `torchrun --standalone --nproc_per_node=N -m pipelines.tra
 
 from gptmodel import layout, params
 from gptmodel.data.dataset import Dataset
+from gptmodel.decoding import samples
 from gptmodel.errors import one_line_errors
 from gptmodel.model import devices
 from gptmodel.tracking import outputs
@@ -24,10 +25,12 @@ def main() -> None:
         data = Dataset.read(layout.TOKENS / model.tokenizer)
         batches.check_context(model.context, data.ids, name)
         described = experiment.describe(name, settings, data, device.type)
+        prompt = samples.prompts([settings.timeline.prompt], data.text)[0]
+        timeline = settings.timeline.model_copy(update={"prompt": prompt})
         folder = layout.ModelFolder(name)
         own_device = world.device(device)
         with (
-            session.held(described, settings.timeline, settings.resume, own_device, world, asked) as training,
+            session.held(described, timeline, settings.resume, own_device, world, asked) as training,
             outputs.watching(described.meta, folder, tracked=world.is_main) as observer,
         ):
             training.run(folder.training, observer)

@@ -1,6 +1,7 @@
 """Fixtures shared by the tests: the French text written for this project, and small networks of every kind."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,19 @@ os.environ.setdefault(
     "OMP_NUM_THREADS", "1"
 )  # tiny networks: threads that wait for each other cost more than they bring
 
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # for tests that import onnxruntime themselves
+
 FIXTURES = Path(__file__).parent / "fixtures"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def nothing_is_left_in_the_root() -> Iterator[None]:
+    """Fail the last test when a test has left something in the repository's root; caches of tools have a dot."""
+    root = FIXTURES.parents[1]
+    before = set(root.iterdir())
+    yield
+    left = [path.name for path in set(root.iterdir()) - before if not path.name.startswith(".")]
+    assert not left, f"the tests left this in {root}: {left}"
 
 
 @pytest.fixture(scope="session")

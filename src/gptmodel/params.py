@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from gptmodel.errors import UserError, one_line_errors
 from gptmodel.machine import Threads
@@ -20,8 +20,18 @@ Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
 Part = Annotated[float, Field(gt=0, le=1)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
+Prompts = Annotated[list[str], BeforeValidator(lambda one: [one] if isinstance(one, str) else one), Field(min_length=1)]
 
 HEAD_SIZE_MULTIPLE = 16  # ONNX Runtime's GroupQueryAttention with rotary positions and the fast GPU kernels want it
+
+
+class Book(Strict):
+    """The text, whose path may stand alone (`corpus: PATH`), and its title page, which never retrains."""
+
+    path: str = Field(min_length=1, description="a name in data/catalog.yaml, or the path of your .txt file or folder")
+    title: str | None = Field(None, min_length=1, description="`null`: the catalog's, or the file's name")
+    author: str | None = Field(None, min_length=1, description="`null`: the catalog's")
+    language: str | None = Field(None, pattern="^[a-z]{2,3}$", description="`null`: the catalog's, or as found out")
 
 
 class CleanRules(Strict):
@@ -38,17 +48,13 @@ class CleanRules(Strict):
     apostrophes: bool = Field(description="the typographic apostrophe becomes `'`")
     quotes: bool = Field(description="straight and English double quotes become `« »`")
     spacing: bool = Field(description="one plain space inside `« »` and before `; : ! ?`; no no-break spaces")
-    blanks: bool = Field(
-        description="no spaces at line ends, no double spaces, no blank lines: a line is a paragraph, verse or heading"
-    )
+    blanks: bool = Field(description="no blank lines, double spaces or spaces at line ends: a line is a paragraph")
 
 
 class Clean(Strict):
     """How the raw text is cleaned."""
 
-    language: Literal["auto", "fr", "other"] = Field(
-        description="`auto` takes the catalog's language (your own text: guessed); French typography is for `fr` only"
-    )
+    language: Literal["auto", "fr", "other"] = Field(description="French rules are for `fr`; `auto`: if it is French")
     rules: CleanRules
 
 
@@ -58,9 +64,7 @@ class Split(Strict):
     train: Positive = Field(description="share of the characters that the networks learn from")
     validation: Share = Field(description="share that chooses the best checkpoint")
     test: Share = Field(description="share that only the final figures use; 0 for none")
-    boundary: Literal["line", "character"] = Field(
-        description="cut at the next line boundary, or exactly at the character (tinyshakespeare's protocol)"
-    )
+    boundary: Literal["line", "character"] = Field(description="cut at the next line, or at the very character")
 
     @model_validator(mode="after")
     def _shares_sum_to_one(self) -> Self:
@@ -195,9 +199,7 @@ class Engine(Strict):
         description="`compile`: torch.compile (a start-up of 10 to 40 s; on a CPU it needs a C++ compiler); "
         "`graph`: each step is one CUDA graph (CUDA only)"
     )
-    nonfinite: Literal["stop", "skip"] = Field(
-        description="at a gradient that is not finite: stop, or skip the step; it never reaches the weights"
-    )
+    nonfinite: Literal["stop", "skip"] = Field(description="at a gradient that is not finite: stop, or skip the step")
 
 
 class Resume(Strict):
@@ -210,7 +212,7 @@ class Resume(Strict):
 class Timeline(Strict):
     """The sample at every evaluation during training, so that one can watch the language appear."""
 
-    prompt: str = Field(description="what the sample continues")
+    prompt: str = Field(description="what the sample continues; `auto`: the commonest beginning of a sentence")
     temperature: NotNegative = Field(description="0 takes the likeliest token")
     max_new_tokens: Count = Field(description="tokens generated per sample")
 
@@ -218,7 +220,7 @@ class Timeline(Strict):
 class Samples(Strict):
     """The text that the evaluate stage generates to look at."""
 
-    prompts: Annotated[list[str], Field(min_length=1)] = Field(description="the first one is the report's excerpt")
+    prompts: Prompts = Field(description="`auto`: the three commonest; the first one is the report's excerpt")
     temperatures: Annotated[list[NotNegative], Field(min_length=1)] = Field(
         description="each prompt at each; 0 takes the likeliest token; the first one is the report's excerpt"
     )
@@ -269,9 +271,7 @@ class Params(Strict):
     seed: Annotated[int, Field(ge=0)] = Field(description="fixes batches, dropout, initial weights and samples")
     device: Literal["auto", "cpu", "cuda", "mps"] = Field(description="where training runs; auto: the fastest present")
     threads: Threads = Field(description="CPU threads of torch; auto: all cores but one; OMP_NUM_THREADS goes first")
-    corpus: str = Field(
-        min_length=1, description="a name in data/catalog.yaml, or the path of your .txt file or folder"
-    )
+    corpus: Annotated[Book, BeforeValidator(lambda given: {"path": given} if isinstance(given, str) else given)]
     clean: Clean
     split: Split
     tokenizers: Tokenizers

@@ -8,7 +8,8 @@ import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from gptmodel import files
-from gptmodel.report import page
+from gptmodel.report import page, verdict
+from gptmodel.results.evaluation import BigramTable
 from tests.support import records, runs
 from tests.support.records import NASTY, PASSAGE
 
@@ -16,6 +17,11 @@ pytestmark = pytest.mark.browser
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 needs_browser = pytest.mark.skipif(BROWSER is None, reason="no chromium or chrome here")
+
+
+DESK: dict[str, Any] = {"viewport": {"width": 1280, "height": 900}}
+PHONE: dict[str, Any] = {"viewport": {"width": 390, "height": 844}, "is_mobile": True, "has_touch": True}
+each_screen = pytest.mark.parametrize("screen", [DESK, PHONE], ids=["desk", "phone"])
 
 
 class Opened:
@@ -53,7 +59,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def opened(browser: Browser, written: Path) -> Iterator[Opened]:
-    shown = Opened(browser, written, viewport={"width": 1280, "height": 900})
+    shown = Opened(browser, written, **DESK)
     yield shown
     assert shown.complaints == []
     assert shown.requests == [written.as_uri()]
@@ -66,8 +72,8 @@ def test_every_picture_is_drawn_without_requests_or_complaints(opened: Opened) -
     assert places.count() == 17
     for place in places.all():
         assert place.evaluate("node => node.children.length") > 0
-    for verdict, pairs in (("better", 4), ("worse", 4), ("open", 4)):  # four are real, two are not: from both sides
-        assert opened.page.locator(f".matrix .{verdict}").count() == pairs
+    for kind, pairs in (("better", 4), ("worse", 4), ("open", 4)):  # four are real, two are not: from both sides
+        assert opened.page.locator(f".matrix .{kind}").count() == pairs
     assert opened.page.locator(".alerts").inner_text() == "word: It copies."
     assert opened.page.locator("mark").all_inner_texts() == ["toit"]
     assert opened.page.locator("#samples .quote").inner_text() == f"Il 𝄞n toit {NASTY}"
@@ -192,7 +198,7 @@ def test_the_button_changes_the_theme_and_repaints_the_maps(opened: Opened) -> N
 
 @needs_browser
 def test_a_phone_never_scrolls_sideways(browser: Browser, written: Path) -> None:
-    shown = Opened(browser, written, viewport={"width": 390, "height": 844}, is_mobile=True, has_touch=True)
+    shown = Opened(browser, written, **PHONE)
     shown.page.evaluate("document.querySelectorAll('details').forEach(one => (one.open = true))")
     for name in records.MODELS:
         shown.page.locator("#lens .picker label", has_text=name).tap()
@@ -225,4 +231,63 @@ def test_what_a_run_lacks_is_said(browser: Browser, tmp_path: Path) -> None:
     assert shown.page.locator("#steps .absent").inner_text() == "word kept no samples of its training."
     assert "no bigram network" in shown.page.locator("#tables .absent").inner_text()
     assert "turns its tokens by an angle" in shown.page.locator("#points .absent").inner_text()
+    shown.page.close()
+
+
+OUTSIDE = """([labels, place]) => {
+    const isOutside = (label) => {
+        const range = document.createRange();
+        range.selectNodeContents(label);
+        const [inner, outer] = [range.getBoundingClientRect(), label.closest(place).getBoundingClientRect()];
+        return !inner.width || inner.top < outer.top - 1 || inner.bottom > outer.bottom + 1
+            || inner.left < outer.left - 2 || inner.right > outer.right + 2;
+    };
+    return [...document.querySelectorAll(labels)].filter(isOutside).map((label) => label.textContent);
+}"""
+
+
+@needs_browser
+@each_screen
+def test_no_label_is_cut(browser: Browser, tmp_path: Path, screen: dict[str, Any]) -> None:
+    names = [*"\n esaitunrlodcmp,évq'.fhbgjàx-LEè!êIyCz;"]
+    rows = [[1 / len(names)] * len(names)] * len(names)
+    table = BigramTable(characters=names, counted=rows, learned=rows)
+    inspection = records.inspection("pairs").model_copy(update={"bigram": table})
+    models = {**runs.run().models, "pairs": runs.model("pairs", inspection=inspection)}
+    path = tmp_path / "index.html"
+    files.write_text(path, page.render(runs.run().model_copy(update={"models": models})))
+    shown = Opened(browser, path, **screen)
+    shown.page.locator("#verdict summary").click()
+    assert shown.page.locator(".labelled .xs span").count() == 2 * len(names)
+    for labels, place in [
+        (".labelled .xs span", ".xs"),
+        (".labelled .ys span", ".labelled"),
+        ("#corpus .legend li", ".legend"),
+        ("#verdict > p, #verdict code", "#verdict"),
+    ]:
+        assert shown.page.evaluate(OUTSIDE, [labels, place]) == [], labels
+    for title in shown.page.locator(".labelled").all():
+        above, below = (title.locator(part).bounding_box() for part in (".map", ".xs"))
+        assert above
+        assert below
+        assert below["y"] >= above["y"] + above["height"] - 1
+    divided = shown.page.locator("#corpus .legend").inner_text()
+    assert [part in divided for part in ("train: 1,000", "validation: 100", "test: 100")] == [True] * 3
+    shown.page.close()
+
+
+@needs_browser
+@each_screen
+def test_the_verdict_is_the_first_thing_one_reads(browser: Browser, written: Path, screen: dict[str, Any]) -> None:
+    shown = Opened(browser, written, **screen)
+    box = shown.page.locator("#verdict")
+    place = box.bounding_box()
+    assert place
+    assert place["x"] >= 0
+    assert place["x"] + place["width"] <= screen["viewport"]["width"]
+    assert place["y"] < screen["viewport"]["height"] / 2
+    said = verdict.of_run(runs.run())
+    assert said.conclusion in box.inner_text()
+    box.locator("summary").click()
+    assert all(each.text in box.inner_text() for each in said.models)
     shown.page.close()

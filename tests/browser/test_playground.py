@@ -70,6 +70,7 @@ class Visit:
 def test_text_comes_coloured_and_every_token_tells_what_was_expected(browser: "Browser", server: Server) -> None:
     visit = Visit(browser, server)
     page = visit.page
+    assert page.input_value("#prompt") == "L'île "  # the bundle's example
     page.fill("#prompt", "Où vas-tu")
     page.fill("#seed", "5")
     for name, value in {

@@ -1,4 +1,4 @@
-"""`gptmodel sync` and `gptmodel register`: a line for each model, in this process."""
+"""`gptmodel sync` and `gptmodel register`: a line for each model; `gptmodel ui` where there is a server. In process."""
 
 from pathlib import Path
 
@@ -8,6 +8,7 @@ from typer.testing import CliRunner, Result
 
 from gptmodel.cli.register import register
 from gptmodel.cli.sync import sync
+from gptmodel.cli.ui import ui
 from gptmodel.layout import ModelFolder
 from gptmodel.tracking import store
 from tests.support import bundles, outputs, records
@@ -18,6 +19,7 @@ pytestmark = pytest.mark.slow
 app = Typer()
 app.command()(sync)
 app.command()(register)
+app.command()(ui)
 
 
 @pytest.fixture
@@ -61,7 +63,13 @@ def test_register_says_what_each_bundle_is_now(root: Path) -> None:
     assert run("register", "good").stdout == registered.splitlines(keepends=True)[1]
 
 
-@pytest.mark.parametrize("command", ["sync", "register"])
+def test_ui_refuses_a_server_that_is_down_and_a_port_that_is_none(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert fails("ui", "--port", "0") == "--port must be between 1 and 65535, not 0"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    assert fails("ui").startswith("no MLflow server answers at http://127.0.0.1:9")
+
+
+@pytest.mark.parametrize("command", ["sync", "register", "ui"])
 def test_without_mlflow_one_line_names_the_remedy(monkeypatch: pytest.MonkeyPatch, command: str) -> None:
     monkeypatch.setattr(store, "find_spec", lambda _: None)
     assert fails(command) == "mlflow is not installed: pip install 'gptmodel[pipeline]'"

@@ -76,7 +76,7 @@ def test_statistics_counted_by_hand() -> None:
 @pytest.fixture
 def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     shutil.copy(REPOSITORY / "params.yaml", tmp_path)
-    write_clean(tmp_path / "data/clean", FETCHED, "fr", TEXTS)
+    write_clean(tmp_path / "data/clean", FETCHED, "fr", TEXTS, ["Il "])
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -117,7 +117,11 @@ def test_the_stage_writes_what_training_reads(level: str, workspace: Path, monke
             lambda clean: (clean / "text.json").unlink(),
             "text.json does not exist: run `dvc repro`",
         ),
-        (["char"], lambda clean: write_clean(clean.parent, FETCHED, "fr", {**TEXTS, "train": ""}), "split is empty"),
+        (
+            ["char"],
+            lambda clean: write_clean(clean.parent, FETCHED, "fr", {**TEXTS, "train": ""}, ["Il "]),
+            "split is empty",
+        ),
         (["bpe"], lambda clean: (clean / "train.txt").write_bytes(b"caf\xe9"), "train.txt was altered (its SHA-256"),
     ],
 )

@@ -43,6 +43,7 @@ def test_a_bundle_is_whole_and_says_what_its_records_say(kind: str, data: Datase
     info = bundle_writer.write_bundle(tmp_path / "bundle", random_network(kind, WORDS), data, results, LIMITS)
     assert BundleInfo.read(tmp_path / "bundle" / "bundle.json") == info
     assert (info.model, info.corpus.title, info.metrics) == ("petit", cards.CORPUS.title, results.metrics)
+    assert info.example_prompt == results.novelty.per_sample[0].prompt
     names = list(GRAPHS) if kind == "modern" else ["portable"]
     assert list(info.graphs) == names
     for name, figures in info.graphs.items():

@@ -1,8 +1,10 @@
 import json
+import re
+from html import unescape
 
 import pytest
 
-from gptmodel.report import page
+from gptmodel.report import page, verdict
 from gptmodel.results.comparison import Pair
 from gptmodel.results.samples import Samples
 from tests.support import records, runs
@@ -25,6 +27,15 @@ def test_the_headline_says_whether_chance_explains_the_difference(names: tuple[s
 def test_without_a_test_text_the_headline_says_that_validation_flatters() -> None:
     headline = page.headline(runs.run(has_test=False))
     assert "2.00 bits for each character of the validation text, which also chose when to stop (95 %" in headline
+
+
+def test_the_page_says_the_verdict_in_the_words_of_verdict_md() -> None:
+    said = verdict.of_run(runs.run())
+    box = page.render(runs.run()).split('<div id="verdict"')[1].split("</div>")[0]
+    shown = " ".join(unescape(re.sub(r"<code>|</code>", "`", box)).split())
+    for line in [said.conclusion, *(each.markdown() for each in said.models)]:
+        assert f"<p>{line}</p>" in shown.replace(' class="headline"', "")
+    assert "`models.gpt.steps: " in shown
 
 
 def test_the_page_holds_the_records_as_they_are_the_best_model_first() -> None:

@@ -7,7 +7,7 @@ from gptmodel.report import page, writer
 from tests.support import runs
 
 FILES = ["comparison.csv", "comparison.md", "curves.csv", "curves.png", "excerpt.md"]
-FILES += ["index.html", "positions.csv", "samples.md"]
+FILES += ["index.html", "positions.csv", "samples.md", "verdict.md"]
 
 
 def test_the_whole_folder_is_written_and_the_same_results_give_the_same_bytes(tmp_path: Path) -> None:

@@ -1,6 +1,8 @@
 """DVC experiments and data versioning on a scratch copy with one tiny model, driven as docs/ tells users to."""
 
 import json
+import re
+import shlex
 import shutil
 import sqlite3
 import time
@@ -19,6 +21,7 @@ pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
 MODEL = "gpt-word"
 FOLDER = f"models/{MODEL}"
+OTHER_METRICS = "models/another/evaluation/metrics.json"  # so that DVC has to be told which model is meant
 LEFT_OUT = {"inspect", "benchmark", "report"}  # of the DAG: they only take time here
 STEPS = 20
 SWEEP = {"layers-1": 1, "layers-2": 2}  # experiments, and their n_layer; the baseline has 1
@@ -83,7 +86,11 @@ def baseline(tmp_path_factory: pytest.TempPathFactory) -> Project:
     dag = project.root / "dvc.yaml"
     stages = yaml.safe_load(dag.read_text(encoding="utf-8"))["stages"]
     kept = {name: stage for name, stage in stages.items() if name not in LEFT_OUT}
-    dag.write_text(yaml.safe_dump({"stages": kept}), encoding="utf-8")
+    dag.write_text(yaml.safe_dump({"stages": kept, "metrics": [OTHER_METRICS]}), encoding="utf-8")
+    other = project.root / OTHER_METRICS
+    other.parent.mkdir(parents=True)
+    scores = {split: {"bits_per_char": 3.0} for split in ("validation", "test")}
+    other.write_text(json.dumps(scores), encoding="utf-8")
     project.run("dvc", "add", "data/own/roman.txt")
     project.run("dvc", "repro")
     project.run("dvc", "remote", "add", "--default", "storage", str(folder / "remote"))
@@ -183,6 +190,32 @@ def test_experiments_are_shown_with_their_parameters_and_figures(sweep: Sweep) -
     assert figures[f"layers-2:{MODEL}"] == pytest.approx(found["layers-2"]["test"]["bits_per_char"], rel=1e-5)
 
 
+def documented(heading: str) -> dict[str, list[str]]:
+    """Return the command lines below a heading of docs/experiments.md by their first words, with our model's name."""
+    section = (ROOT / "docs" / "experiments.md").read_text(encoding="utf-8").partition(f"## {heading}\n")[2]
+    code = re.findall(r"^ {4}(\S.*)$", section.partition("\n## ")[0].replace("\\\n", " "), re.MULTILINE)
+    lines = [shlex.split(line.replace("gpt-char", MODEL), comments=True) for line in code]
+    return {" ".join(words[:3]): words for words in lines}
+
+
+def test_the_documented_lines_say_which_experiment_was_best(sweep: Sweep) -> None:
+    lines = documented("Which was best")
+    shown = sweep.project.run(*lines["dvc exp show"]).stdout
+    heads, *rows = (re.split(r"\s{2,}", row.strip()) for row in shown.splitlines() if re.search(r"\w", row))
+    assert len(heads) == len(rows[-1]) == 4, shown  # the experiment, its layers, its two figures
+    scored = {row[0].split()[-1].strip("[]"): row for row in rows}
+    _, commit = json.loads(sweep.project.run("dvc", "exp", "show", "--json").stdout)
+    figures = {
+        each["name"]: each["revs"][0]["data"]["metrics"][f"{FOLDER}/evaluation/metrics.json"]["data"]["validation"]
+        for each in commit["experiments"]
+    }
+    best_first = sorted(SWEEP, key=lambda name: float(figures[name]["bits_per_char"]))
+    assert [name for name in scored if name in SWEEP] == best_first, shown
+    sweep.project.run(*lines["dvc exp diff"])
+    drawn = sweep.project.run(*lines["dvc plots diff"]).stdout.splitlines()[-1]
+    assert Path(drawn.removeprefix("file://")).is_file()
+
+
 def test_experiments_have_runs_of_their_own_in_the_workspaces_store(sweep: Sweep) -> None:
     runs = tracked(sweep.project)
     assert runs.pop(MODEL) == sweep.run_before
@@ -190,7 +223,7 @@ def test_experiments_have_runs_of_their_own_in_the_workspaces_store(sweep: Sweep
     for name, layers in SWEEP.items():
         run = runs[f"{MODEL} [{name}]"]
         assert (run.status, run.params["n_layer"], run.tags["dvc.exp_name"]) == ("FINISHED", str(layers), name)
-        assert run.tags["stage.train"] == "finished"
+        assert (run.tags["stage.train"], run.tags["git.dirty"]) == ("finished", "true")  # the edit
         steps = [step for key, step, _ in run.figures if key == "curves/validation_bits_per_char"]
         assert steps == [0, STEPS // 2, STEPS]
         assert run.artifacts.is_relative_to(sweep.project.root / "mlartifacts")

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shutil
+import socket
 import sqlite3
 import subprocess
 import sys
@@ -18,6 +19,7 @@ import pytest
 from gptmodel.evaluation.surprisal import CharacterCosts
 from tests.support.closure import ROOT
 from tests.support.places import edit_params
+from tests.support.watch import STRACE, Watch, inherited
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
@@ -27,17 +29,18 @@ MODELS = ["bigram-char", "classic-char", "gpt-word", "gpt-bpe"]
 class Project:
     """A scratch copy of this repository."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, watch: Watch | None = None) -> None:
         self.root = root
+        self.watch = watch
 
     def run(self, *command: str, check: bool = True, **environment: str) -> subprocess.CompletedProcess[str]:
         """Run a command in the project's root, with this Python's environment first on the PATH."""
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-        inherited = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW", "DVC", "GPTMODEL"))}
+        own = {**inherited(), "PATH": path, **environment}
         done = subprocess.run(
-            command,
+            self.watch.command(command) if self.watch else command,
             cwd=self.root,
-            env={**inherited, "PATH": path, **environment},
+            env=self.watch.environment(own) if self.watch else own,
             capture_output=True,
             text=True,
             check=False,
@@ -66,7 +69,7 @@ def stages_run(output: str) -> set[str]:
     return {line.split("'")[1] for line in output.splitlines() if line.startswith("Running stage '")}
 
 
-def scratch_copy(root: Path) -> Project:
+def scratch_copy(root: Path, watch: Watch | None = None) -> Project:
     for name in ("pipelines", "src", ".dvc", "data"):
         ignore = shutil.ignore_patterns(
             "__pycache__", "*.egg-info", "cache", "tmp", "raw", "clean", "tokens", "baselines"
@@ -74,7 +77,7 @@ def scratch_copy(root: Path) -> Project:
         shutil.copytree(ROOT / name, root / name, ignore=ignore)
     for name in ("dvc.yaml", "params.yaml", ".dvcignore", ".gitignore"):
         shutil.copy(ROOT / name, root / name)
-    project = Project(root)
+    project = Project(root, watch)
     shutil.copy(ROOT / "tests" / "fixtures" / "roman.txt", root / "data" / "own" / "roman.txt")
     project.edit_params(small)
     project.run("git", "init", "-q")
@@ -103,8 +106,8 @@ def small(values: dict[str, Any]) -> None:
 
 @pytest.fixture(scope="session")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """The scratch copy after one `dvc repro`."""
-    project = scratch_copy(tmp_path_factory.mktemp("project"))
+    """The scratch copy after one `dvc repro`; whom it talks to is watched."""
+    project = scratch_copy(tmp_path_factory.mktemp("project"), Watch(tmp_path_factory.mktemp("watched")))
     project.run("dvc", "repro")
     return project
 
@@ -217,6 +220,9 @@ def test_the_bundles_are_proven_equal_to_torch(project: Project) -> None:
         for graph, limit in {"int8": 5e-3, "fp16": 1e-3}.items():
             assert graph not in graphs or graphs[graph]["change"] <= limit
         assert manifest["corpus"]["name"] == "roman"
+        assert manifest["example_prompt"] == "Le "
+        first = project.json(f"models/{name}/training/timeline.json")["entries"][0]
+        assert first["sample"]["prompt"] == project.json("data/clean/text/text.json")["prompts"][0]  # auto
 
 
 def test_a_second_repro_does_nothing(project: Project) -> None:
@@ -438,6 +444,48 @@ def test_a_full_disk_is_one_line_and_nothing_is_lost(project: Project, stage: st
     done = project.run("python", "-c", code, check=False, GPTMODEL_TRACKING="off", PYTHONDONTWRITEBYTECODE="1")
     refused(done, "no room left on the disk")
     assert contents(project) == before
+
+
+SERVE = """
+gptmodel serve {bundle} --port {port} & server=$!
+python -c '
+import time, urllib.request
+for wait in range(200):
+    try:
+        urllib.request.urlopen("http://127.0.0.1:{port}/health").read()
+        break
+    except OSError:
+        time.sleep(0.1)
+request = urllib.request.Request(
+    "http://127.0.0.1:{port}/v1/completions",
+    b"{{\\"prompt\\": \\"Le \\", \\"max_tokens\\": 5}}",
+    {{"Content-Type": "application/json"}},
+)
+print(urllib.request.urlopen(request).read())
+'
+kill -TERM $server
+wait $server
+"""
+
+
+@pytest.mark.skipif(not STRACE, reason="strace is not installed")
+def test_nothing_leaves_this_machine(project: Project) -> None:
+    """Every stage, every command of DVC and ours that ran above, and those that did not: no address was asked for."""
+    bundle = "models/gpt-word/bundle"
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    project.run("gptmodel", "doctor")
+    project.run("gptmodel", "info", bundle)
+    project.run("gptmodel", "generate", bundle, "Le ", "--max-new-tokens", "20")
+    project.run("gptmodel", "register", "gpt-word")
+    served = project.run("sh", "-c", SERVE.format(bundle=bundle, port=port))
+    assert "text_completion" in served.stdout
+    code = f"import gptmodel; model = gptmodel.load({bundle!r}); print(model.generate('Le '), model.score('Le jour'))"
+    project.run("python", "-c", code)
+    assert project.watch
+    assert project.watch.elsewhere() == []
+    assert project.watch.identities() == []
 
 
 def test_a_models_parameter_reruns_its_own_stages_only(project: Project) -> None:

@@ -75,6 +75,7 @@ def info(network: networks.LanguageModel, files: dict[str, FileEntry], **changes
         "network": network.config,
         "parameters": networks.count_parameters(network),
         "corpus": Origin(name="essai", title="Un essai", author="nous", year=2026, language="fr", licence="MIT"),
+        "example_prompt": "L'île ",
         "metrics": Metrics(best_step=3, parameters=1, validation=SCORE, test=SCORE),
         "graphs": {spec.name: PARITY if spec.gate == "parity" else COST for spec in specs},
         "versions": {"gptmodel": "0"},

@@ -85,7 +85,7 @@ def test_the_catalog_offers_the_promised_corpora() -> None:
         "wilhelm-storitz",
         "tinyshakespeare",
     ]
-    assert load_params(ROOT / "params.yaml").corpus in corpora
+    assert load_params(ROOT / "params.yaml").corpus.path in corpora
     assert [file.name for file in corpora["miserables"].files] == [f"hugo_miserables_{n}.txt" for n in range(1, 6)]
     files = [file for entry in corpora.values() for file in entry.files]
     assert len({file.sha256 for file in files}) == len({file.name for file in files}) == len(files) == 9
@@ -99,7 +99,7 @@ def test_the_catalog_offers_the_promised_corpora() -> None:
         ("      url: http://a.b/x.txt\n", "", "exactly one source: url or pypi"),
         ("sha256: a", "sha256: z", "sha256"),
         ("name: x.txt", "name: ../x.txt", "name"),
-        ("language: fr", "language: de", "language"),
+        ("language: fr", "language: French", "language"),
     ],
 )
 def test_a_mistake_in_the_catalog_is_one_line(tmp_path: Path, line: str, replacement: str, message: str) -> None:

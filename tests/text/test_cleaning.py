@@ -219,7 +219,9 @@ def test_contents_are_cut_and_a_table_in_the_story_is_not() -> None:
 
 def test_the_language_is_guessed() -> None:
     assert guess_language(NOVEL) == "fr"
-    assert guess_language(PLAY) == guess_language("") == "other"
+    assert guess_language(PLAY) == "en"
+    assert guess_language("Der Mond ist aufgegangen, die goldnen Sternlein prangen.") is None
+    assert guess_language("") is None
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "cp1252", "utf-16", "utf-16-le", "utf-32", "cp850"])

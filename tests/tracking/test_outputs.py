@@ -1,5 +1,6 @@
 """The laws of the door: a stage is mirrored when it succeeds, and nothing in tracking can change or fail it."""
 
+import json
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -45,8 +46,8 @@ def test_a_training_is_watched_and_its_outputs_are_logged(root: Path, capsys: py
     assert {"network": "bigram", "engine.precision": "float32", "seed": "1", "device": "cpu"}.items() <= params.items()
     points = points_of(run)
     assert [step for step, _, _ in points["curves/validation_loss_nats"]] == [0, 10, 20]
-    assert [step for step, _, _ in points["curves/train_loss_nats"]] == [10, 20]  # none before the first step
-    assert [step for step, _, _ in points["curves/tokens_per_second"]] == [10, 20]
+    assert [step for step, _, _ in points["training/loss_nats"]] == [10, 20]  # none before the first step
+    assert [step for step, _, _ in points["system/tokens_per_second"]] == [10, 20]
     assert run.data.metrics["training/tokens_per_second"] == 12345
     assert set(files_of(run.info.run_id)) == {
         "timeline.json",
@@ -80,10 +81,13 @@ def test_every_stage_logs_its_folder_and_evaluate_and_report_the_description(roo
     (run,) = runs()
     assert {run.data.tags[f"stage.{stage}"] for stage in door.LOG} == {"finished"}
     assert f"| {NAME} |" in run.data.tags["mlflow.note.content"]
-    expected = {"test/bits_per_char": 2.5, "novelty/repetition": 0.25, "held_out/repetition": 0.25, "best_step": 20}
-    expected |= {"parity/portable.tolerance": 1e-4, "speed/load_ms": 9.0, "speed/tokens_per_second.batch_8": 3000.0}
+    expected = {"test/bits_per_char": 2.5, "novelty/repetition": 0.25, "validation/best_step": 20}
+    expected |= {"speed/model_mb": 2.5, "speed/tokens_per_second.batch_8": 3000.0}
     assert expected.items() <= run.data.metrics.items()
-    assert run.data.tags["benchmark.processor"] == "a processor"
+    constant = {"benchmark.processor": "a processor", "benchmark.cores": "2", "held_out.repetition": "0.25"}
+    assert constant.items() <= run.data.tags.items()
+    assert json.loads(run.data.tags["parity.portable"])["tolerance"] == 1e-4
+    assert run.data.params["parameters"] == "1000"
     found = set(files_of(run.info.run_id))
     assert {
         "samples.json",
@@ -92,6 +96,34 @@ def test_every_stage_logs_its_folder_and_evaluate_and_report_the_description(roo
         "inspection/inspection.json",
     } <= found
     assert {"bundle/model.onnx", "benchmark/benchmark.json", "report/comparison.md"} <= found
+
+
+def test_the_figures_are_few_and_the_validation_loss_is_the_first(root: Path) -> None:
+    """MLflow lays its charts in alphabetical order."""
+    folder = ModelFolder(NAME)
+    train(folder)
+    for stage in ("evaluate", "export"):
+        with door.tracked(outputs.meta(NAME), folder, stage):
+            pass
+    with door.tracked(outputs.bundle_info(folder), folder, "benchmark"):
+        pass
+    (run,) = runs()
+    shown = sorted(name for name in run.data.metrics if not name.startswith("system/"))
+    assert shown[:2] == ["curves/validation_bits_per_char", "curves/validation_loss_nats"]
+    assert {name.partition("/")[0] for name in shown} == {
+        *("curves", "training"),
+        *("validation", "test", "novelty", "speed"),
+    }
+    assert len(shown) <= 22
+
+
+def test_a_run_lasts_as_long_as_its_training(root: Path) -> None:
+    folder = ModelFolder(NAME)
+    train(folder)
+    with door.tracked(outputs.meta(NAME), folder, "evaluate"):
+        assert runs()[0].info.status == "RUNNING"
+    (run,) = runs()
+    assert run.info.end_time - run.info.start_time == round(1000 * records.speed().seconds)
 
 
 def test_a_stage_that_fails_keeps_its_error_and_logs_nothing(root: Path) -> None:

@@ -16,10 +16,10 @@ from gptmodel.decoding.sequence import Settings
 from gptmodel.errors import UserError
 from gptmodel.results.bundle import Origin
 from gptmodel.results.evaluation import Metrics
-from gptmodel.tracking import registry
+from gptmodel.tracking import registry, sync
 from gptmodel.tracking.store import address, open_store
-from tests.support import bundles, records
-from tests.support.stores import repository, runs
+from tests.support import bundles, outputs, records
+from tests.support.stores import points_of, repository, runs
 
 pytestmark = pytest.mark.slow
 
@@ -70,6 +70,29 @@ def test_a_bundle_is_registered_once_and_the_best_is_the_champion(root: Path) ->
     assert versions[1].run_id == run.info.run_id
     assert versions[1].description == "essai: 2.500 bits per character (test, 1000 characters)"
     assert len(runs()) == 1  # of one training
+
+
+def test_a_logged_model_shows_its_final_scores_its_texts_and_its_version(root: Path) -> None:
+    outputs.write_corpus()
+    folder = outputs.write_model("petit")
+    metrics = records.metrics(2.5, validation=2.75)
+    words = bundles.char_tokenizer()
+    changes = {"model": "petit", "fingerprint": "f00d", "metrics": metrics, "best_step": 20}
+    bundles.write(folder.bundle, bundles.random_network("bigram", words), words, **changes)
+    sync.sync("petit")
+    (run,) = runs()
+    before = points_of(run)
+    assert register(folder.bundle) == f"{NAME} version 1 (champion)"
+    (logged,) = open_store().client.search_logged_models([run.info.experiment_id])
+    shown = {metric.key: metric for metric in logged.metrics}
+    assert (shown["test/bits_per_char"].value, shown["validation/bits_per_char"].value) == (2.5, 2.75)
+    assert shown["curves/validation_bits_per_char"].step == 20  # the best one, not the first
+    for split in ("test", "validation"):
+        assert shown[f"{split}/bits_per_char"].dataset_name == f"essai/{split}"
+    assert json.loads(logged.tags["mlflow.modelVersions"]) == [{"name": NAME, "version": 1}]
+    (after,) = runs()
+    assert points_of(after) == before  # its run has no point twice
+    assert after.info.end_time == run.info.end_time
 
 
 def test_figures_of_different_texts_do_not_compete(root: Path) -> None:

@@ -1,5 +1,6 @@
 """The laws of sync: MLflow ends as the files say, whatever it held before, and a second time changes nothing."""
 
+import itertools
 import json
 import time
 from pathlib import Path
@@ -12,20 +13,20 @@ from gptmodel.errors import UserError
 from gptmodel.layout import ModelFolder
 from gptmodel.results.evaluation import Breakdown
 from gptmodel.results.training import Meta
-from gptmodel.tracking import curves, sync
+from gptmodel.tracking import curves, figures, sync
 from gptmodel.tracking import outputs as door
 from gptmodel.tracking import runs as tracked
 from gptmodel.tracking.runs import Identity
 from gptmodel.tracking.store import open_store
 from tests.support import outputs, records
-from tests.support.stores import files_of, kill, points_of, repository, runs, serving
+from tests.support.stores import files_of, kill, migrated, points_of, repository, runs, serving
 
 pytestmark = pytest.mark.slow
 
 SECONDS = 425.4  # that the training took
 NATS = records.NATS
-CURVES = {"tokens": [0, 480, 960], "train_loss_nats": [4 * NATS, 2 * NATS]}
-CURVES |= {"validation_loss_nats": [6.5 * NATS, 3 * NATS, 2 * NATS]}
+CURVES = {"training/characters": [0, 480, 960], "training/loss_nats": [4 * NATS, 2 * NATS]}
+CURVES |= {"curves/validation_loss_nats": [6.5 * NATS, 3 * NATS, 2 * NATS]}
 
 
 @pytest.fixture
@@ -44,18 +45,18 @@ def stage(name: str) -> Any:
 
 
 def rows() -> list[dict[str, Any]]:
-    return [point.model_dump() for point in records.history(2.0)]
+    return [figures.curve(point) for point in records.history(2.0)]
 
 
 def check(run: Any) -> None:
     """Assert that a run holds all that the files say, each point once."""
     points = points_of(run)
     for name, values in CURVES.items():
-        assert [value for _, value, _ in points[f"curves/{name}"]] == values
-    figures = [key for key in points if not key.startswith(("curves/", "system/"))]
-    assert {key: len(points[key]) for key in figures} == dict.fromkeys(figures, 1)
+        assert [value for _, value, _ in points[name]] == values
+    single = [key for key in points if key not in figures.CURVES.values() and not key.startswith("system/")]
+    assert {key: len(points[key]) for key in single} == dict.fromkeys(single, 1)
     expected = {"training/tokens_per_second": 12345, "test/bits_per_char": 2.5, "novelty/repetition": 0.25}
-    expected |= {"best_step": 20, "held_out/repetition": 0.25, "speed/load_ms": 9.0}
+    expected |= {"validation/best_step": 20, "speed/model_mb": 2.5}
     assert expected.items() <= run.data.metrics.items()
     params = {"network": "bigram", "context": "12", "seed": "1", "threads": "1", "engine.nonfinite": "stop"}
     assert params.items() <= run.data.params.items()
@@ -67,6 +68,7 @@ def check(run: Any) -> None:
         "bundle": ("bundle.json", "model.onnx", "tokenizer.json"),
         "benchmark": ("benchmark.json",),
         "report": ("comparison.csv", "comparison.md"),
+        "timeline": ("step_000000.md", "step_000020.md"),
     }
     files = {f"{folder}/{name}" for folder, names in folders.items() for name in names}
     assert set(files_of(run.info.run_id)) == {*files, "timeline.json", "samples.json"}
@@ -86,7 +88,7 @@ def test_a_lost_store_is_rebuilt_and_a_second_sync_adds_nothing(root: Path) -> N
     check(run)
     assert (run.data.tags["restored"], run.data.params["learning_rate"]) == ("true", "0.01")
     assert run.info.end_time - run.info.start_time == round(SECONDS * 1000)
-    times = [when - run.info.start_time for _, _, when in points_of(run)["curves/tokens"]]
+    times = [when - run.info.start_time for _, _, when in points_of(run)["curves/validation_loss_nats"]]
     assert times == [0, round(SECONDS * 500), round(SECONDS * 1000)]
     table = open_store().client.download_artifacts(run.info.run_id, "timeline.json")
     assert json.loads(Path(table).read_text()) == {
@@ -105,7 +107,7 @@ def test_what_stages_have_logged_is_kept_and_completed(root: Path) -> None:
     def killed() -> None:
         with stage("train") as run:
             run.log_params({"network": "bigram", "device": "cpu"})
-            run.log_history([rows()[0] | {"tokens_per_second": 3.0}, rows()[1]])
+            run.log_history([rows()[0] | {figures.LIVE: 3.0}, rows()[1]])
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -205,7 +207,7 @@ def test_a_server_killed_in_mid_training_is_repaired(
         assert time.monotonic() - began < 5
     monkeypatch.delenv("MLFLOW_TRACKING_URI")
     (broken,) = runs()
-    assert (broken.info.status, len(points_of(broken)["curves/tokens"])) == ("RUNNING", 1)
+    assert (broken.info.status, len(points_of(broken)["curves/validation_loss_nats"])) == ("RUNNING", 1)
     assert sync.sync("petit").startswith("completed, ")
     (run,) = runs()
     check(run)
@@ -221,18 +223,62 @@ def test_the_evaluation_of_other_weights_is_left_out(root: Path) -> None:
     assert "stage.evaluate" not in run.data.tags
 
 
-def test_what_the_stages_logged_leaves_nothing_to_add(root: Path) -> None:
-    folder = ModelFolder("petit")
+def do_all_stages(folder: ModelFolder) -> None:
+    """Tell MLflow what the stages of a model tell it."""
     meta = Meta.read(folder.checkpoint / "meta.json")
     with door.watching(meta, folder, tracked=True) as observer:
         observer.began({"device": "cpu", "precision": "float32", "execution": "eager", "threads": 1})
-        for point in records.history(2.0):
+        for point, entry in itertools.zip_longest(records.history(2.0), records.timeline().entries):
             observer.evaluated(point, 100.0)
+            if entry:
+                observer.sampled(entry)
     for name in ("evaluate", "inspect", "export", "report"):
         with door.tracked(meta, folder, name):
             pass
     with door.tracked(outputs.bundle_info(folder), folder, "benchmark"):
         pass
+
+
+def test_what_the_stages_logged_leaves_nothing_to_add(root: Path) -> None:
+    do_all_stages(ModelFolder("petit"))
     assert sync.sync("petit") == "up to date"
     (run,) = runs()
     check(run)
+
+
+def everything(run: Any) -> dict[str, Any]:
+    """Return what a run holds, less what only a clock or the process that logged it knows."""
+    artifacts = Path(run.info.artifact_uri)
+    neutral = {"restored", "dvc.stage", "mlflow.source.name", *(f"stage.{stage}.seconds" for stage in door.LOG)}
+    return {
+        "params": run.data.params,
+        "tags": {key: value for key, value in run.data.tags.items() if key not in neutral},
+        "points": {
+            key: [(step, value) for step, value, _ in points]
+            for key, points in points_of(run).items()
+            if not key.startswith("system/")
+        },
+        "files": {path.relative_to(artifacts): path.read_bytes() for path in artifacts.rglob("*") if path.is_file()},
+        "texts": sorted((used.dataset.name, used.dataset.digest) for used in run.inputs.dataset_inputs),
+        "state": (run.info.run_name, run.info.status, run.info.end_time - run.info.start_time),
+    }
+
+
+def test_a_synced_run_equals_the_live_one(root: Path) -> None:
+    do_all_stages(ModelFolder("petit"))
+    (live,) = map(everything, runs())
+    (root / "mlflow.db").write_bytes(migrated())
+    sync.sync("petit")
+    (synced,) = map(everything, runs())
+    assert synced == live
+
+
+def test_a_run_of_an_older_version_keeps_its_figures_and_gets_the_new_ones(root: Path) -> None:
+    old = {"curves/tokens": 960.0, "speed/load_ms": 9.0, "wall_seconds/train": 3.0, "best_step": 20.0}
+    with stage("train") as run:
+        run.log_metrics(old)
+    assert sync.sync("petit").startswith("completed, ")
+    (completed,) = runs()
+    assert old.items() <= completed.data.metrics.items()
+    assert completed.data.metrics["curves/validation_bits_per_char"] == 2.0
+    assert sync.sync("petit") == "up to date"

@@ -16,9 +16,10 @@ from gptmodel.cli.info import info
 from gptmodel.cli.register import register
 from gptmodel.cli.serve import serve
 from gptmodel.cli.sync import sync
+from gptmodel.cli.ui import ui
 
 app = typer.Typer(name="gptmodel", no_args_is_help=True, pretty_exceptions_enable=False)
-for command in (generate, info, compare, serve, doctor, sync, register):
+for command in (generate, info, compare, serve, doctor, ui, sync, register):
     app.command()(command)
 
 

@@ -165,7 +165,7 @@ def training(section: Section) -> None:
         given = params.load(layout.PARAMS)
         name = given.device
         engine = given.engine
-        section.facts["params.yaml"] = f"valid: {len(given.models)} models, corpus {given.corpus}"
+        section.facts["params.yaml"] = f"valid: {len(given.models)} models, corpus {given.corpus.path}"
     device = devices.pick(name)
     chosen, rate = precision.choose(engine, device, section.wrong)
     section.facts |= {key: str(value) for key, value in chosen.as_dict().items()}

@@ -26,9 +26,12 @@ def read_clean(folder: Path) -> CleanCorpus:
 
 
 def write_clean(
-    folder: Path, corpus: FetchedCorpus, typography: Typography, splits: dict[SplitName, str]
+    folder: Path, corpus: FetchedCorpus, typography: Typography, splits: dict[SplitName, str], prompts: list[str]
 ) -> CleanCorpus:
-    """Write corpus.json, and in text/ each split as NAME.txt (an empty one too) and text.json."""
+    """Write corpus.json, and in text/ each split as NAME.txt (an empty one too) and text.json.
+
+    `corpus` has the language that was found.
+    """
     described = {
         name: SplitText(characters=len(text), sha256=hashlib.sha256(text.encode()).hexdigest())
         for name, text in splits.items()
@@ -36,8 +39,9 @@ def write_clean(
     clean = CleanCorpus(
         **dict(corpus), typography=typography, characters=sum(map(len, splits.values())), splits=described
     )
-    language = corpus.language or ("fr" if typography == "fr" else None)
-    facts = TextFacts(name=corpus.name, language=language, typography=typography, splits=described)
+    facts = TextFacts(
+        name=corpus.name, language=corpus.language, typography=typography, prompts=prompts, splits=described
+    )
     for name, text in splits.items():
         write_text(folder / TEXT / f"{name}.txt", text)
     facts.write(folder / TEXT / FACTS)

@@ -1,14 +1,15 @@
 """What a prompt becomes before the model sees it.
 
 - It is put into Unicode NFC (é as one character), as cleaning does with the training text.
-- A character that a char-level vocabulary lacks is written as its plain equivalent (’ as ', a no-break space as a
-  space) where the vocabulary has that, else it is left out; `unknown_characters` names what is left out.
+- A character that a char-level vocabulary lacks is replaced by its closest plain form that the vocabulary has (œ by oe,
+  Ñ by N, a no-break space by a space), else it is left out; `unknown_characters` names what is left out.
 - An empty prompt starts from a line break, or from the first token of a vocabulary without one; it is not shown.
 - At word and bpe level a space belongs to the word after it. So the last space of a prompt is handed to the first
   generated token, which then must begin with a space; it is not shown twice.
 - Of a long prompt the model sees the end only (`engine.window_start`).
 """
 
+import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
@@ -18,7 +19,26 @@ import numpy as np
 from gptmodel.arrays import Mask
 from gptmodel.data.tokenizer import Tokenizer
 
-EQUIVALENTS = str.maketrans("’‘ʼ\u00a0\u202f\u2009\t–", "'''    —", "\r") | {ord("…"): "..."}
+OPENING_QUOTE = r"(?<![^\s(\[—–'’-])\""  # a " at the beginning or after one of these; any other one closes
+
+# What Unicode does not tell: letters that stand for others, and what else a mark may be written as, the closest first.
+LETTERS = str.maketrans(
+    {"œ": "oe", "Œ": "OE", "æ": "ae", "Æ": "AE", "ß": "ss", "ẞ": "SS", "þ": "th", "Þ": "Th"}
+    | dict(zip("øØđĐðÐłŁħĦŧŦı", "oOdDdDlLhHtTi", strict=True))
+    | {"⁄": "/"}  # as in ½
+)
+MARKS: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys("'’‘ʼ‛′´`‹›", ("'", "’")),
+    **dict.fromkeys("“„‟", ("« ", '"', "'", "’")),
+    **dict.fromkeys('”"', ("”", " »", '"', "'", "’")),
+    "«": ("“", '"'),
+    "»": ("”", '"'),
+    **dict.fromkeys("—–―", ("—", "–", "-")),
+    "−": ("-",),
+    "×": ("x",),
+    **dict.fromkeys("\t\n\x85\u2028\u2029", (" ",)),
+    "\r": ("",),
+}
 
 
 class Start(NamedTuple):
@@ -45,18 +65,40 @@ def begins_with_space(tokenizer: Tokenizer) -> Mask:
 
 
 def known_text(tokenizer: Tokenizer, prompt: str) -> str:
-    """Return a prompt in NFC, its unknown characters replaced by their plain equivalents or left out."""
+    """Return a prompt in NFC, its unknown characters replaced by their plain forms or left out."""
     text = unicodedata.normalize("NFC", prompt)
-    for character in tokenizer.unknown_characters(text):
-        plain = character.translate(EQUIVALENTS)
-        text = text.replace(character, "" if tokenizer.unknown_characters(plain) else plain)
-    return text
+    unknown = tokenizer.unknown_characters(text)
+    if '"' in unknown:
+        text = re.sub(OPENING_QUOTE, "“", text).replace('"', "”")
+        unknown = tokenizer.unknown_characters(text)
+    return text.translate({ord(character): plain_form(tokenizer, character) for character in unknown})
 
 
 def unknown_characters(tokenizer: Tokenizer, prompts: Iterable[str]) -> list[str]:
-    """Return the distinct characters that are left out of the prompts: neither they nor an equivalent are known."""
+    """Return the distinct characters that are left out of the prompts: neither they nor a plain form are known."""
     unknown = tokenizer.unknown_characters("".join(unicodedata.normalize("NFC", prompt) for prompt in prompts))
-    return [character for character in unknown if tokenizer.unknown_characters(character.translate(EQUIVALENTS))]
+    return [character for character in unknown if plain_form(tokenizer, character) is None]
+
+
+def plain_form(tokenizer: Tokenizer, character: str) -> str | None:
+    """Return the closest plain form of a character that the vocabulary has, None if it has none."""
+    return next((form for form in plain_forms(character) if not tokenizer.unknown_characters(form)), None)
+
+
+def plain_forms(character: str) -> list[str]:
+    """Return what a character may be written as, the closest first: as another mark, without accents, in other case.
+
+    An accent alone, and what is not seen (a soft hyphen, a joiner), may be left out.
+
+    >>> plain_forms("Œ")
+    ['Œ', 'Œ', 'Œ', 'OE', 'œ', 'œ', 'œ', 'oe']
+    """
+    decomposed = unicodedata.normalize("NFKD", character)
+    bare = "".join(
+        part for part in decomposed if not unicodedata.combining(part) and unicodedata.category(part) != "Cf"
+    )
+    forms = [character, *MARKS.get(character, ()), decomposed, bare, bare.translate(LETTERS)]
+    return forms + [form.swapcase() for form in forms]
 
 
 def notes(tokenizer: Tokenizer, prompts: Sequence[str], context: int) -> Iterator[str]:

@@ -8,7 +8,15 @@ from gptmodel.decoding import generation
 from gptmodel.decoding.engine import Decoder
 from gptmodel.decoding.sampling import Sampling
 from gptmodel.decoding.sequence import Settings
+from gptmodel.results.corpus import TextFacts
 from gptmodel.results.samples import Sample, Samples
+
+AUTO = "auto"
+
+
+def prompts(asked: Sequence[str], text: TextFacts) -> list[str]:
+    """Return the prompts of params.yaml; the word `auto` stands for those that were taken from the training text."""
+    return list(chain.from_iterable(text.prompts if prompt == AUTO else [prompt] for prompt in asked))
 
 
 def write(

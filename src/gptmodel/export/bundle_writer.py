@@ -3,8 +3,6 @@
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-import onnxruntime
-
 from gptmodel import files
 from gptmodel.arrays import Ids
 from gptmodel.data.dataset import Dataset
@@ -17,7 +15,7 @@ from gptmodel.model.networks import LanguageModel
 from gptmodel.model.torch_decoder import TorchDecoder
 from gptmodel.params import Export
 from gptmodel.results.bundle import BundleInfo, Cost, Origin, Parity
-from gptmodel.runtime import bundle
+from gptmodel.runtime import bundle, session
 from gptmodel.runtime.graphs import GRAPHS, SAMPLER, GraphSpec
 
 
@@ -47,9 +45,10 @@ def write_bundle(
             network=network.config,
             parameters=networks.count_parameters(network),
             corpus=Origin(**{field: getattr(results.corpus, field) for field in Origin.model_fields}),
+            example_prompt=results.example_prompt,
             metrics=results.metrics,
             graphs={spec.name: _prove(partial, spec, network, data, limits) for spec in graphs(network)},
-            versions=versions("gptmodel", "torch", "onnx") | {"onnxruntime": onnxruntime.__version__},
+            versions=versions("gptmodel", "torch", "onnx") | {"onnxruntime": session.onnxruntime().__version__},
             best_step=meta.best_step,
             fingerprint=meta.fingerprint,
             files=bundle.list_files(partial),

@@ -4,23 +4,28 @@ The classic network is GPT-2; the modern one is Qwen3 with QK-norm and Llama wit
 transposed, never computed with, so the logits are those of `gpt.GPT` up to rounding. Other combinations of fields, and
 the bigram, have no architecture there; their folder says so.
 
-There are no special tokens: no text begins or ends with one, and none is read out of the text "<unk>". So generation
-stops at a length only, and batches of different lengths need a padding token of the caller's choice.
+No token begins or ends a text, so that generation stops at a length: the context. Batches are padded on the left with
+a token that no text has, and which is not read out of a text that spells it. At char level the tokenizer replaces
+unknown characters by their plain forms, as `prompts` does, as far as `REPLACED` goes.
 
-Left out on purpose: what `generation` does to a prompt (NFC, plain equivalents of unknown characters).
+Left out on purpose: the window that moves on past the context (transformers has none without code of ours).
 Sources: transformers, `models/{gpt2,llama,qwen3}/{configuration,modeling}_*.py` and `tokenization_utils_base.py`.
 """
 
+from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import tokenizers
 import torch
 from safetensors.torch import save as serialize
+from tokenizers import Regex, normalizers
 from torch import Tensor
 
 from gptmodel import files
-from gptmodel.data.tokenizer import Tokenizer
+from gptmodel.data.tokenizer import UNKNOWN, Tokenizer, byte_letters
+from gptmodel.decoding import prompts
 from gptmodel.export import model_card
 from gptmodel.export.model_card import Results
 from gptmodel.model import networks
@@ -30,6 +35,9 @@ from gptmodel.params import GPTNetwork, Network
 
 GPT2, LLAMA, QWEN3 = "GPT2LMHeadModel", "LlamaForCausalLM", "Qwen3ForCausalLM"
 _NO_SPECIAL_TOKENS = {"bos_token_id": None, "eos_token_id": None, "pad_token_id": None}
+
+# Latin letters and accents, punctuation, the minus sign, the ligatures of f; each rule costs time at every text.
+REPLACED = [*range(0x370), *range(0x1E00, 0x1F00), *range(0x2000, 0x2070), 0x2212, *range(0xFB00, 0xFB07)]
 
 # The values of the fields that an architecture can express.
 _LIKE_GPT2: dict[str, tuple[Any, ...]] = {
@@ -107,9 +115,10 @@ def _write_model(folder: Path, network: GPT, architecture: str, tokenizer: Token
     weights = {name: tensor.detach().float().cpu().contiguous() for name, tensor in renamed}
     (folder / "model.safetensors").write_bytes(serialize(weights, metadata={"format": "pt"}))
     files.write_json(folder / "config.json", _config(network, architecture))
-    files.write_json(folder / "generation_config.json", _generation_config(tokenizer))
-    tokenizer.save(folder / "tokenizer.json")
-    files.write_json(folder / "tokenizer_config.json", _tokenizer_config(network.context))
+    padding = _padding(tokenizer)
+    files.write_json(folder / "generation_config.json", _generation_config(tokenizer, padding, network.context))
+    files.write_text(folder / "tokenizer.json", _tokenizer(tokenizer))
+    files.write_json(folder / "tokenizer_config.json", _tokenizer_config(padding, network.context))
 
 
 def _obstacles(config: Network) -> list[str]:
@@ -199,17 +208,54 @@ def _config(network: GPT, architecture: str) -> dict[str, Any]:
     }
 
 
-def _generation_config(tokenizer: Tokenizer) -> dict[str, Any]:
-    """Return generation_config.json: nothing ends a text, and the unknown token never comes (as in `generation`)."""
+class Padding(NamedTuple):
+    """The token that makes the texts of a batch equally long."""
+
+    token: str
+    id: int
+
+
+def _padding(tokenizer: Tokenizer) -> Padding:
+    """Return a token that no text has: the unknown one, or the byte 0."""
+    if tokenizer.unknown_id is not None:
+        return Padding(UNKNOWN, tokenizer.unknown_id)
+    [zero] = tokenizer.encode("\0").tolist()
+    return Padding(byte_letters()[0], zero)
+
+
+def _generation_config(tokenizer: Tokenizer, padding: Padding, context: int) -> dict[str, Any]:
+    """Return generation_config.json: text ends with the context, and the unknown token never comes (`generation`)."""
     never = {} if tokenizer.unknown_id is None else {"suppress_tokens": [tokenizer.unknown_id]}
-    return _NO_SPECIAL_TOKENS | never
+    return _NO_SPECIAL_TOKENS | {"pad_token_id": padding.id, "max_length": context} | never
 
 
-def _tokenizer_config(context: int) -> dict[str, Any]:
+def _tokenizer(tokenizer: Tokenizer) -> str:
+    """Return tokenizer.json; at char level it has a normalizer that does to a text what `prompts.known_text` does."""
+    if tokenizer.level != "char":
+        return tokenizer.content()
+    by_form = defaultdict[str, str](str)
+    for character in tokenizer.unknown_characters("".join(map(chr, REPLACED))):
+        form = prompts.plain_form(tokenizer, character)
+        if form is not None:
+            by_form[form] += rf"\x{{{ord(character):x}}}"
+    rules = [normalizers.Replace(Regex(f"[{codes}]"), form) for form, codes in by_form.items()]
+    opening = prompts.plain_form(tokenizer, "“")
+    if tokenizer.unknown_characters('"') and opening is not None:
+        rules.insert(0, normalizers.Replace(Regex(prompts.OPENING_QUOTE), opening))  # before the others close
+    inner = tokenizers.Tokenizer.from_str(tokenizer.content())
+    inner.normalizer = normalizers.Sequence([normalizers.NFC(), *rules])
+    return str(inner.to_str(pretty=True)) + "\n"
+
+
+def _tokenizer_config(padding: Padding, context: int) -> dict[str, Any]:
     """Return tokenizer_config.json: tokenizer.json as it is, and nothing else done to the text or the ids."""
     return {
         "tokenizer_class": "PreTrainedTokenizerFast",
         "model_max_length": context,
+        "pad_token": padding.token,
+        "padding_side": "left",
+        "truncation_side": "left",  # of a long prompt the end counts
+        "split_special_tokens": True,  # else a text that spells the padding token has it
         "clean_up_tokenization_spaces": False,  # else decoding drops the space before ! and ?
         "model_input_names": ["input_ids", "attention_mask"],  # transformers 4: else token types too, which GPT-2 adds
     }

@@ -56,6 +56,11 @@ class Results:
     novelty: Novelty
     baselines: Baselines
 
+    @property
+    def example_prompt(self) -> str:
+        """The first prompt of the samples."""
+        return self.novelty.per_sample[0].prompt
+
     @classmethod
     def read(cls, meta: Meta, corpus: CleanCorpus, evaluation: Path, baselines: Path) -> "Results":
         """Read models/NAME/evaluation and data/baselines; `UserError` names the file that is missing or damaged."""
@@ -86,6 +91,7 @@ def no_architecture_card(results: Results, obstacles: Sequence[str]) -> str:
 
 def _card(template: str, results: Results, library: str, architecture: str = "") -> str:
     meta, corpus, metrics = results.meta, results.corpus, results.metrics
+    prompt = results.example_prompt
     values = {
         "front_matter": _front_matter(results, library),
         "architecture": architecture,
@@ -94,7 +100,8 @@ def _card(template: str, results: Results, library: str, architecture: str = "")
         "context": 1 if meta.model.network == "bigram" else meta.model.context,
         "split": metrics.main_split,
         "best": results.baselines.best_on(metrics.main_split),
-        "prompt": results.novelty.per_sample[0].prompt,
+        "prompt": prompt,
+        "opening": prompt if meta.level == "char" else prompt.rstrip(" "),  # a space belongs to the next word
         "text_rows": list(_text_rows(corpus)),
         "setting_rows": [*_setting_rows(meta.model), *_setting_rows(meta.engine)],
         "score_rows": list(_score_rows(metrics, results.baselines)),

@@ -13,6 +13,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from gptmodel.report import verdict
 from gptmodel.report.results import Everything
 
 # In the order in which the browser reads them: what is used comes before what uses it.
@@ -31,6 +32,7 @@ def render(everything: Everything) -> str:
         corpus=corpus,
         language=LANGUAGES.get(corpus.language or "", "language"),
         headline=headline(everything),
+        verdict=verdict.of_run(everything),
         style=_asset("page.css"),
         script=Markup("\n").join(_asset(f"{name}.js") for name in SCRIPTS),
         data=embedded(page_data(everything)),

@@ -5,15 +5,16 @@ from pathlib import Path
 import pandas as pd
 
 from gptmodel import files
-from gptmodel.report import figures, page, tables
+from gptmodel.report import figures, page, tables, verdict
 from gptmodel.report.results import Everything
 
 
 def write(everything: Everything, reports: Path) -> None:
-    """Write page, tables, curves and samples to the folder `reports`."""
+    """Write page, verdict, tables, curves and samples to the folder `reports`."""
     points = tables.curves(everything)
     with files.whole_folder(reports) as folder:
         files.write_text(folder / "index.html", page.render(everything))
+        files.write_text(folder / "verdict.md", verdict.of_run(everything).markdown())
         files.write_text(folder / "comparison.csv", _csv(tables.comparison(everything)))
         files.write_text(folder / "comparison.md", tables.comparison_markdown(everything))
         files.write_text(folder / "curves.csv", _csv(points))

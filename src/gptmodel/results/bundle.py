@@ -64,6 +64,7 @@ class BundleInfo(Record):
     network: Network = Field(discriminator="network", description="kind and sizes, as in params.yaml")
     parameters: int
     corpus: Origin
+    example_prompt: str = Field(default="", description="of the text's kind: what to try first")
     metrics: Metrics | None = Field(description="of the evaluate stage; null for a model that nobody evaluated")
     graphs: dict[str, Parity | Cost] = Field(description="name of a graph: how close it is to torch")
     versions: dict[str, str] = Field(description="of gptmodel, torch, onnx and onnxruntime at export")

@@ -7,7 +7,7 @@ from pydantic import Field
 from gptmodel.results.record import Record
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-Language = Literal["fr", "en"]
+Language = Annotated[str, Field(pattern=r"^[a-z]{2,3}$")]  # ISO 639: fr, en
 SplitName = Literal["train", "validation", "test"]
 Typography = Literal["fr", "other"]
 
@@ -20,7 +20,7 @@ class Work(Record):
     title: str = Field(description="as on the title page")
     author: str | None = Field(description="null if not known")
     year: int | None = Field(description="of the first publication")
-    language: Language | None = Field(description="null if not known; then it is guessed")
+    language: Language | None = Field(description="null if not known; the clean stage then tells French and English")
     licence: str = Field(description="of the text and of its digital edition")
     source: str = Field(description="where the text comes from")
 
@@ -51,8 +51,13 @@ class TextFacts(Record):
     """data/clean/text/text.json: what of a corpus reaches the models. No title page: a new licence retrains nothing."""
 
     name: str = Field(description="of the corpus")
-    language: Language | None = Field(description="as in the catalog, or as cleaning took it; null if not known")
+    language: Language | None = Field(
+        description="as given, in the catalog, or as cleaning found it; null if not known"
+    )
     typography: Typography = Field(description="fr: French typography was applied")
+    prompts: list[str] = Field(
+        default=["\n"], description="how the training text's sentences begin: what `auto` stands for"
+    )
     splits: dict[SplitName, SplitText]
 
 

@@ -67,6 +67,7 @@ class Service:
             parameters=info.parameters,
             graph=self.bundle.graph,
             corpus=info.corpus,
+            example_prompt=info.example_prompt,
             limits=self.limits,
             defaults=wire.Defaults.within(self.limits),
         )

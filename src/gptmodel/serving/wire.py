@@ -154,6 +154,7 @@ class Model(BaseModel):
     parameters: int
     graph: str = Field(description="portable, fp32, int8 or fp16")
     corpus: Origin = Field(description="the title page of the text that it was trained on")
+    example_prompt: str = Field(description="of the kind of that text")
     limits: Limits
     defaults: Defaults
 

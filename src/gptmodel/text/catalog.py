@@ -13,6 +13,7 @@ from pydantic import Field, model_validator
 from gptmodel import files
 from gptmodel.data.corpus import DESCRIPTION
 from gptmodel.errors import UserError
+from gptmodel.params import Book
 from gptmodel.results.corpus import OWN_TEXT, FetchedCorpus, TextFile, Work
 from gptmodel.strict import Strict, parse, read_yaml
 from gptmodel.text import downloads
@@ -106,8 +107,10 @@ def resolve(corpus: str, catalog: dict[str, Corpus]) -> Named | OwnText:
     )
 
 
-def fetch(source: Named | OwnText, folder: Path) -> FetchedCorpus:
+def fetch(source: Named | OwnText, folder: Path, said: Book | None = None) -> FetchedCorpus:
     """Fill `folder` with the files of a corpus and corpus.json, all or nothing.
+
+    What params.yaml has `said` of the text stands before what is known of it.
 
     Raises:
         UserError: a file of the catalog cannot be had or has another hash; a file of yours cannot be read.
@@ -119,6 +122,8 @@ def fetch(source: Named | OwnText, folder: Path) -> FetchedCorpus:
         paths = {str(path): source.folder / path for path in source.paths}
         work = {"title": source.name, "author": None, "year": None, "language": None}
         work |= {"licence": OWN_TEXT, "source": "your own files"}
+    if said:
+        work |= said.model_dump(include={"title", "author", "language"}, exclude_none=True)
     with files.whole_folder(folder) as partial:
         described = [_copied(path, partial, name) for name, path in paths.items()]
         fetched = FetchedCorpus(**work, name=source.name, files=described)

@@ -10,11 +10,11 @@ import unicodedata
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from gptmodel.params import Clean, CleanRules
 from gptmodel.results.cleaning import CleanedFile
-from gptmodel.results.corpus import FetchedCorpus, Typography
+from gptmodel.results.corpus import FetchedCorpus, Language, Typography
 from gptmodel.text import boilerplate, paragraphs, typography
 from gptmodel.text.textfiles import read_text, require_enough
 
@@ -25,8 +25,11 @@ _INVISIBLE = re.compile("[\x00-\x08\x0e-\x1f\x7f\u00ad\u200b\u2060\ufeff]")
 _LINE_END = re.compile("\r\n?|[\x0b\x0c\x85\u2028\u2029]")
 _WORD = re.compile(r"[^\W\d_]+")
 _GUESSED_FROM = 100_000  # characters
-_FRENCH = re.compile(r"\b(?:les|des|est|une|dans|pour|pas|qui|et|il|elle|du|au|avec|mais|nous|vous|ne|sur)\b")
-_FRENCH_SHARE = 0.08  # French prose has about twice as many of these words, English prose has none
+_COMMON = {
+    "fr": re.compile(r"\b(?:les|des|est|une|dans|pour|pas|qui|et|il|elle|du|au|avec|mais|nous|vous|ne|sur)\b"),
+    "en": re.compile(r"\b(?:the|and|of|to|in|was|he|that|it|his|her|with|as|had|for|you|not|is|but|at)\b"),
+}
+_COMMON_SHARE = 0.08  # prose of the language has about twice as many of these words, prose of the other has none
 
 
 def characters(text: str) -> tuple[str, int]:
@@ -158,21 +161,30 @@ def _line_samples(rule: Rule, block: str) -> tuple[Sample, ...]:
     return tuple(changed[:: -(-len(changed) // SAMPLES) or 1])
 
 
-def guess_language(text: str) -> Typography:
-    """Return `fr` if the commonest French words have their usual share of the first pages, else `other`.
+def guess_language(text: str) -> Language | None:
+    """Return `fr` or `en` if its commonest words have their usual share of the first pages, else None.
 
     >>> guess_language("Il ne savait pas qui frappait à la porte.")
     'fr'
     """
     start = text[:_GUESSED_FROM].lower()
-    words = len(_WORD.findall(start))
-    return "fr" if words and len(_FRENCH.findall(start)) > _FRENCH_SHARE * words else "other"
+    counts = {language: len(words.findall(start)) for language, words in _COMMON.items()}
+    likeliest = max(counts, key=counts.__getitem__)
+    return likeliest if counts[likeliest] > _COMMON_SHARE * len(_WORD.findall(start)) else None
+
+
+def _language(asked: Literal["auto", "fr", "other"], text: str) -> Language | None:
+    """Return the language of a text of which nobody gave it, as far as params.yaml or the text itself tells."""
+    if asked == "auto":
+        return guess_language(text)
+    return "fr" if asked == "fr" else None
 
 
 class CleanedCorpus(NamedTuple):
     """The whole cleaned text and how it came about."""
 
     text: str
+    language: Language | None
     typography: Typography
     files: tuple[CleanedFile, ...]
     counts: dict[str, Tally]
@@ -184,14 +196,11 @@ def clean_corpus(corpus: FetchedCorpus, folder: Path, params: Clean) -> CleanedC
     `UserError` if a file is not text, or the cleaned text is too short to train on.
     """
     decoded = [read_text(folder / file.name, file.name) for file in corpus.files]
-    language: Typography
-    if params.language != "auto":
-        language = params.language
-    elif corpus.language:
-        language = "fr" if corpus.language == "fr" else "other"
-    else:
-        language = guess_language("\n".join(file.text[:_GUESSED_FROM] for file in decoded))
-    counts = tallies(params.rules, language)
+    beginnings = "\n".join(file.text[:_GUESSED_FROM] for file in decoded)
+    language = corpus.language or _language(params.language, beginnings)
+    decides = language if params.language == "auto" else params.language
+    typography: Typography = "fr" if decides == "fr" else "other"
+    counts = tallies(params.rules, typography)
     texts, files = [], []
     for file, (raw, encoding) in zip(corpus.files, decoded, strict=True):
         text = clean_counting(raw, counts)
@@ -202,4 +211,4 @@ def clean_corpus(corpus: FetchedCorpus, folder: Path, params: Clean) -> CleanedC
     whole = "".join(texts)
     name = corpus.files[0].name if len(corpus.files) == 1 else corpus.name
     require_enough(len(whole.strip()), f"{name} (after cleaning)")
-    return CleanedCorpus(whole, language, tuple(files), counts)
+    return CleanedCorpus(whole, language, typography, tuple(files), counts)

@@ -1,7 +1,7 @@
 """The curves of a run: points buffered while a training goes on, or restored from its history.
 
-A curve is a metric `curves/NAME` with a point at each evaluation. The tag `history.curves` is the last step that was
-written whole; a resumed training goes by it, so that no point is drawn twice.
+A curve is a metric with a point at each evaluation. The tag `history.curves` is the last step that was written whole; a
+resumed training goes by it, so that no point is drawn twice.
 Source: https://mlflow.org/docs/latest/ml/tracking (a call of log_batch takes 1000 metrics and 100 tags).
 """
 
@@ -38,7 +38,7 @@ class Curves:
             step = int(row["step"])
             if step <= self._last_step:
                 continue
-            cells = {f"curves/{key}": value for key, value in numbers(row) if key != "step"} | self._machine()
+            cells = {key: value for key, value in numbers(row) if key != "step"} | self._machine()
             self._points += [Metric(valid_name(key), value, now, step) for key, value in cells.items()]
             self._last_step = step
             self._is_begun = True
@@ -51,7 +51,7 @@ class Curves:
 
         last = int(rows[-1]["step"])
         for key in [key for key in rows[-1] if key != "step"]:
-            name = valid_name(f"curves/{key}")
+            name = valid_name(key)
             held = self._client.get_metric_history(self._info.run_id, name) if name in self._names else []
             steps = {point.step for point in held}
             for row in rows:

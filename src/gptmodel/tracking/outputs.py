@@ -17,7 +17,7 @@ from gptmodel.results.corpus import CleanCorpus
 from gptmodel.results.evaluation import Metrics, Novelty
 from gptmodel.results.samples import Samples
 from gptmodel.results.training import Meta, Point, Speed, Timeline, TimelineEntry
-from gptmodel.tracking import runs
+from gptmodel.tracking import figures, runs
 from gptmodel.tracking.run import Run, say
 from gptmodel.tracking.runs import Identity
 
@@ -43,11 +43,11 @@ class Watcher:
 
     def evaluated(self, point: Point, tokens_per_second: float) -> None:
         """Log a point of the curves."""
-        self._run.log_history([{**point.model_dump(), "tokens_per_second": tokens_per_second}])
+        self._run.log_history([{**figures.curve(point), figures.LIVE: tokens_per_second}])
 
     def sampled(self, entry: TimelineEntry) -> None:
-        """Log a sample of its own, while there is no table of all."""
-        self._run.log_text(entry.markdown(), f"timeline/step_{entry.step:06d}.md")
+        """Log a sample by itself, while there is no table of all."""
+        log_sample(self._run, entry)
 
 
 @contextmanager
@@ -83,7 +83,7 @@ def hyperparameters(meta: Meta) -> dict[str, Any]:
 
 def describe(run: Run, page: Origin, meta: Meta, folder: ModelFolder, with_report: bool) -> None:
     """Set the run's description: the figures in a line, the beginning of a sample, how the models compare."""
-    metrics = Metrics.read(folder.evaluation / "metrics.json")
+    metrics = Metrics.read(folder.metrics)
     sample = Samples.read(folder.details / "samples.json").samples[0]
     table = (layout.REPORTS / "comparison.md").read_text(encoding="utf-8") if with_report else ""
     run.set_note(
@@ -93,24 +93,36 @@ def describe(run: Run, page: Origin, meta: Meta, folder: ModelFolder, with_repor
     )
 
 
+def log_sample(run: Run, entry: TimelineEntry) -> None:
+    """Keep what a model wrote at one evaluation of its training."""
+    run.log_text(entry.markdown(), f"timeline/step_{entry.step:06d}.md")
+
+
 def trained(run: Run, folder: ModelFolder) -> None:
     """Log the outputs of the stage train, less the curves and the weights."""
     training = folder.training
-    run.log_metrics(Speed.read(training / "speed.json").model_dump(), "training")
+    speed = Speed.read(training / "speed.json")
+    run.log_metrics(figures.training(speed))
+    run.set_tags(figures.training_tags(speed))
     for file in sorted(path for path in training.iterdir() if path.is_file()):
         run.log_file(file, training.name)
+    entries = Timeline.read(training / "timeline.json").entries
+    for entry in entries:
+        log_sample(run, entry)
     rows = [
         {"step": entry.step, "sample": entry.sample.prompt + entry.sample.text, "bits_per_char": entry.bits_per_char}
-        for entry in Timeline.read(training / "timeline.json").entries
+        for entry in entries
     ]
     run.log_table(rows, "timeline.json")
 
 
 def evaluated(run: Run, folder: ModelFolder) -> None:
     """Log the outputs of the stage evaluate."""
+    metrics = Metrics.read(folder.metrics)
     novelty = Novelty.read(folder.details / "novelty.json")
-    run.log_metrics(Metrics.read(folder.evaluation / "metrics.json").model_dump())
-    run.log_metrics({"novelty": novelty.samples.model_dump(), "held_out": novelty.held_out.model_dump()})
+    run.log_metrics({**figures.scores(metrics), **figures.novelty(novelty)})
+    run.log_params({"parameters": metrics.parameters})
+    run.set_tags(figures.held_out_tags(novelty))
     run.log_folder(folder.evaluation, folder.evaluation.name)
     samples = Samples.read(folder.details / "samples.json").samples
     run.log_table([sample.model_dump() for sample in samples], "samples.json")
@@ -118,16 +130,15 @@ def evaluated(run: Run, folder: ModelFolder) -> None:
 
 def exported(run: Run, folder: ModelFolder) -> None:
     """Log the outputs of the stage export."""
-    graphs = BundleInfo.read(folder.bundle / "bundle.json").graphs
-    run.log_metrics({name: figures.model_dump() for name, figures in graphs.items()}, "parity")
+    run.set_tags(figures.parity_tags(BundleInfo.read(folder.bundle / "bundle.json").graphs))
     run.log_folder(folder.bundle, folder.bundle.name)
 
 
 def benchmarked(run: Run, folder: ModelFolder) -> None:
     """Log the outputs of the stage benchmark."""
-    figures = Benchmark.read(folder.benchmark / "benchmark.json")
-    run.log_metrics(figures.model_dump(exclude={"workload", "machine"}), "speed")
-    run.set_tags({"benchmark": figures.machine.model_dump()})
+    measured = Benchmark.read(folder.benchmark / "benchmark.json")
+    run.log_metrics(figures.speed(measured))
+    run.set_tags({"benchmark": {"graph": measured.graph, **measured.machine.model_dump()}})
     run.log_folder(folder.benchmark, folder.benchmark.name)
 
 

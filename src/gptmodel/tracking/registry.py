@@ -14,9 +14,10 @@ import re
 import shutil
 import time
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
+from contextlib import redirect_stderr, suppress
 from dataclasses import dataclass
 from importlib.metadata import version
+from io import StringIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -27,8 +28,8 @@ from gptmodel.errors import UserError
 from gptmodel.results.bundle import BundleInfo
 from gptmodel.results.evaluation import Metrics
 from gptmodel.runtime import bundle, session
-from gptmodel.tracking import runs, store
-from gptmodel.tracking.run import brief
+from gptmodel.tracking import figures, runs, store, values
+from gptmodel.tracking.curves import now_ms
 
 CHAMPION = "champion"
 DESCRIPTION = "Continues text. Input: prompts; output: continuations."
@@ -90,7 +91,7 @@ def register(folders: Sequence[Path]) -> list[str]:
     try:
         champions = {name: _choose(mlflow.MlflowClient(store.address()), name) for name in dict(versions)}
     except store.failures() as error:
-        raise UserError(f"no champion is chosen, as the store failed ({brief(error)}): run it again") from None
+        raise UserError(f"no champion is chosen, as the store failed ({store.brief(error)}): run it again") from None
     return [f"{name} version {number}{' (champion)' if number == champions[name] else ''}" for name, number in versions]
 
 
@@ -129,7 +130,7 @@ def _register(checked: Checked) -> str:
                 return str(known.version)
         return str(_add(run.client, run.id, checked).version)
     except store.failures() as error:
-        said = f"{checked.folder} is not registered, as the store failed ({brief(error)}): run it again"
+        said = f"{checked.folder} is not registered, as the store failed ({store.brief(error)}): run it again"
         raise UserError(said) from None
 
 
@@ -148,16 +149,19 @@ def _choose(client: Any, name: str) -> str:
 
 def _add(client: Any, run_id: str, checked: Checked) -> Any:
     """Log a bundle and make it a version, of a registered model that is created if need be."""
+    import mlflow
     from mlflow.exceptions import MlflowException
 
     logged = _log(run_id, checked)
+    _score(client, run_id, logged.model_id, checked.metrics)
     with suppress(MlflowException):  # it exists
         client.create_registered_model(checked.name, description=DESCRIPTION)
     tags = checked.tags()
+    with redirect_stderr(StringIO()):  # what it says is said by `register`
+        made = mlflow.register_model(f"models:/{logged.model_id}", checked.name, tags=tags)
     words = f"{tags['model']}: {tags['bits_per_char']:.3f} bits per character ({tags['text']})"
-    return client.create_model_version(
-        checked.name, logged.model_uri, run_id, tags=tags, description=words, model_id=logged.model_id
-    )
+    client.update_model_version(checked.name, made.version, words)
+    return made
 
 
 def _log(run_id: str, checked: Checked) -> Any:
@@ -167,7 +171,7 @@ def _log(run_id: str, checked: Checked) -> Any:
     mlflow.set_tracking_uri(store.address())
     client = mlflow.MlflowClient()
     ended = client.get_run(run_id).info.end_time
-    example = (["Il était "], {name: default for name, _, default in PARAMETERS if default != []})
+    example = ([checked.info.example_prompt], {name: default for name, _, default in PARAMETERS if default != []})
     with TemporaryDirectory() as scratch, mlflow.start_run(run_id=run_id):
         logged = mlflow.pyfunc.log_model(
             name=checked.info.model,
@@ -177,9 +181,26 @@ def _log(run_id: str, checked: Checked) -> Any:
             signature=_signature(),
             input_example=example,
             pip_requirements=requirements(),
+            step=checked.info.best_step,  # MLflow shows the figures of that step as the model's
         )
     client.set_terminated(run_id, "FINISHED", ended)
     return logged
+
+
+def _score(client: Any, run_id: str, model_id: str, metrics: Metrics) -> None:
+    """Log the final scores on the logged model, each with the text that it is of; the run has the same points."""
+    from mlflow.entities import Metric
+
+    run = client.get_run(run_id)
+    texts = {used.dataset.name.rpartition("/")[2]: used.dataset for used in run.inputs.dataset_inputs}
+    points = []
+    for dotted, value in values.numbers(figures.scores(metrics)):
+        key = dotted.replace(".", "/", 1)
+        held = [point.timestamp for point in client.get_metric_history(run_id, key) if point.value == value]
+        text = texts.get(key.partition("/")[0])
+        of = (text.name, text.digest) if text else ()
+        points.append(Metric(key, value, held[-1] if held else now_ms(), 0, model_id, *of))
+    client.log_batch(run_id, metrics=points)
 
 
 def copy_code(folder: Path) -> Path:

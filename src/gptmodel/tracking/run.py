@@ -20,7 +20,8 @@ from typing import Any, Concatenate, ParamSpec
 from gptmodel.files import sha256
 from gptmodel.results.corpus import CleanCorpus
 from gptmodel.tracking.curves import MAX_METRICS, Curves, now_ms
-from gptmodel.tracking.store import failures
+from gptmodel.tracking.figures import SECONDS
+from gptmodel.tracking.store import brief, failures
 from gptmodel.tracking.values import as_text, batches, flatten, numbers, valid_name
 
 MAX_TAGS = 100  # or parameters, of one log_batch; this and the next two are limits of MLflow
@@ -90,7 +91,7 @@ class Run:
 
     @_harmless
     def log_history(self, rows: Iterable[Mapping[str, Any]]) -> None:
-        """Log rows of a curve, `step` and any numbers, as metrics `curves/NAME`. Buffered for a few seconds.
+        """Log rows of curves: `step`, and numbers by the names of their metrics. Buffered for a few seconds.
 
         Rows of steps that the run already has are skipped; None and NaN (an empty cell) leave no point. Beside them
         stands how busy the machine is (`system/...`, a page of its own in the UI).
@@ -103,31 +104,26 @@ class Run:
         self.written += self._curves.restore(rows, seconds)
 
     @_harmless
-    def log_metrics(self, metrics: Mapping[str, object], prefix: str = "") -> None:
+    def log_metrics(self, metrics: Mapping[str, object]) -> None:
         """Log final figures: a nested dict, names joined by "/" once, then by dots. What is no number is left out."""
         from mlflow.entities import Metric
 
         now = now_ms()
-        leaves = numbers({prefix: metrics} if prefix else metrics)
-        figures = {valid_name(key.replace(".", "/", 1)): value for key, value in leaves}
-        new = {key: value for key, value in figures.items() if self._figures.get(key) != value}
+        named = {valid_name(key.replace(".", "/", 1)): value for key, value in numbers(metrics)}
+        new = {key: value for key, value in named.items() if self._figures.get(key) != value}
         self._log_batches("metrics", [Metric(key, value, now, 0) for key, value in new.items()])
         self._figures.update(new)
 
     @_harmless
     def log_text(self, text: str, name: str) -> None:
-        """Keep `text` as the artifact `name` ("samples/step_000100.md")."""
-        self.client.log_text(self.id, text, name)
+        """Keep `text` as the artifact `name` ("samples/step_000100.md"), unless the run holds the same."""
+        self._keep_text(text, name)
 
     @_harmless
     def log_table(self, rows: Sequence[Mapping[str, object]], name: str) -> None:
         """Keep rows with the same keys as the artifact `name` ("samples.json"), as `mlflow.log_table` would."""
-        path = PurePosixPath(name)
         table = {"columns": list(rows[0]), "data": [list(row.values()) for row in rows]}
-        with TemporaryDirectory() as scratch:
-            file = Path(scratch) / path.name
-            file.write_text(json.dumps(table, ensure_ascii=False), encoding="utf-8")
-            self._keep_file(file, str(path.parent))
+        self._keep_text(json.dumps(table, ensure_ascii=False), name)
         tables = json.loads(self._tags.get(TABLES, "[]"))
         this = {"path": name, "type": "table"}
         self._write_tags({TABLES: json.dumps(tables if this in tables else [*tables, this])})
@@ -175,22 +171,21 @@ class Run:
     @_harmless
     def close(self, stage: str, state: str, seconds: float) -> None:
         """Write what is buffered and end the run for now: `state` is finished, failed or killed."""
-        from mlflow.entities import Metric
-
         self.written += self._curves.flush()
-        self.client.log_batch(self.id, metrics=[Metric(f"wall_seconds/{stage}", seconds, now_ms(), 0)])
-        self._write_tags({f"stage.{stage}": state})
-        self.client.set_terminated(self.id, STATES[state])
+        self._write_tags({f"stage.{stage}": state, f"stage.{stage}.seconds": as_text(round(seconds, 1))})
+        self.client.set_terminated(self.id, STATES[state], self._end())
 
     @_harmless
-    def complete(self, stages: Iterable[str], seconds: float) -> None:
-        """Note that these stages have their outputs, whatever became of the processes that tracked them.
-
-        A run that did not end ends `seconds` after its beginning.
-        """
+    def complete(self, stages: Iterable[str]) -> None:
+        """Note that these stages have their outputs, whatever became of the processes that tracked them."""
         self._write_tags({f"stage.{stage}": "finished" for stage in stages})
-        if self._info.status != STATES["finished"]:
-            self.client.set_terminated(self.id, STATES["finished"], self._info.start_time + round(seconds * 1000))
+        if (self._info.status, self._info.end_time) != (STATES["finished"], self._end()):
+            self.client.set_terminated(self.id, STATES["finished"], self._end())
+
+    def _end(self) -> int | None:
+        """Return when the run ended: a run lasts as long as its training; None, now, before that is known."""
+        seconds = self._figures.get(SECONDS)
+        return None if seconds is None else self._info.start_time + round(seconds * 1000)
 
     def _write_tags(self, tags: Mapping[str, str]) -> None:
         from mlflow.entities import RunTag
@@ -205,6 +200,13 @@ class Run:
         for batch in batches(entities, MAX_METRICS if kind == "metrics" else MAX_TAGS):
             self.client.log_batch(self.id, **{kind: batch})
             self.written += len(batch)
+
+    def _keep_text(self, text: str, name: str) -> None:
+        path = PurePosixPath(name)
+        with TemporaryDirectory() as scratch:
+            file = Path(scratch) / path.name
+            file.write_bytes(text.encode())
+            self._keep_file(file, str(path.parent))
 
     def _keep_file(self, file: Path, folder: str) -> None:
         """Copy a file to the artifacts in `folder` ("." is the top), unless the run holds the same."""
@@ -221,11 +223,6 @@ class Run:
             return True
         with TemporaryDirectory() as scratch:
             return sha256(Path(self.client.download_artifacts(self.id, str(artifact), scratch))) == sha256(file)
-
-
-def brief(error: Exception) -> str:
-    """Return the first line of what an error says (the others are SQL), at most 200 characters."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
 
 
 def say(message: str) -> None:

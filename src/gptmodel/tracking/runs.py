@@ -31,11 +31,12 @@ from typing import Any
 from gptmodel.errors import Stopped, UserError
 from gptmodel.results.bundle import Origin
 from gptmodel.tracking import store as stores
-from gptmodel.tracking.run import NOTE, Run, brief, say
-from gptmodel.tracking.store import StoreUnavailable
+from gptmodel.tracking.run import NOTE, Run, say
+from gptmodel.tracking.store import StoreUnavailable, brief
 
 PARENT = "mlflow.parentRunId"
 OFF = {"off", "0", "no", "false"}
+INPUTS = ("src", "pipelines", "params.yaml", "dvc.yaml", "data/catalog.yaml", "data/own")
 
 
 @dataclass(frozen=True)
@@ -94,17 +95,12 @@ def restore(identity: Identity, began: float) -> tuple[Run, bool]:
     """
     if is_off():
         raise UserError("GPTMODEL_TRACKING is off: unset it")
-    try:
+    with stores.needed():
         experiment = _experiment(stores.open_store(), identity.corpus)
         runs = experiment.runs(identity)
         if runs:
             return Run(experiment.client, (_own(runs) or runs)[0]), False
         return experiment.start(identity, {"restored": "true"}, round(began * 1000)), True
-    except StoreUnavailable as error:
-        raise UserError(str(error)) from None
-    except stores.failures() as error:
-        where = stores.without_password(stores.address())
-        raise UserError(f"the store at {where} does not work ({brief(error)}): mend it or name another") from None
 
 
 def is_off() -> bool:
@@ -233,8 +229,13 @@ def _model_tags(identity: Identity) -> dict[str, str]:
     commit = _git("rev-parse", "HEAD")
     if commit:
         tags["mlflow.source.git.commit"] = commit
-        tags["git.dirty"] = str(bool(_git("status", "--porcelain", "--untracked-files=no", ":!dvc.lock"))).lower()
+        tags["git.dirty"] = str(is_dirty()).lower()
     return tags
+
+
+def is_dirty() -> bool:
+    """Return whether code or parameters are others than the commit's; what stages write does not count."""
+    return bool(_git("status", "--porcelain", "--", *INPUTS))
 
 
 def _git(*arguments: str) -> str:

@@ -8,7 +8,6 @@ from gptmodel import layout
 from gptmodel.errors import UserError
 from gptmodel.evaluation.surprisal import FILE, CharacterCosts
 from gptmodel.tracking import store
-from gptmodel.tracking.run import brief
 from gptmodel.tracking.store import StoreUnavailable
 
 BASELINES = "baselines"  # the name of the best of them
@@ -85,7 +84,7 @@ def _of_revision(revision: str, name: str) -> CharacterCosts:
     except DataIndexDirError:  # not even the list of the folder's files is there
         raise UserError(lost) from None
     except (DvcException, OSError) as error:
-        said = f"dvc cannot get {path} of {revision} ({store.without_password(brief(error))})"
+        said = f"dvc cannot get {path} of {revision} ({store.without_password(store.brief(error))})"
         raise UserError(f"{said}: run this in the root of a Git and DVC repository") from None
 
 
@@ -113,7 +112,7 @@ def _of_run(run_id: str) -> CharacterCosts:
     except StoreUnavailable as error:
         raise UserError(str(error)) from None
     except store.failures() as error:
-        said = f"mlflow cannot get {artifact} of run {run_id} ({store.without_password(brief(error))})"
+        said = f"mlflow cannot get {artifact} of run {run_id} ({store.without_password(store.brief(error))})"
         raise UserError(f"{said}: see that its store is there and answers") from None
 
 

@@ -16,7 +16,8 @@ import sqlite3
 import ssl
 import urllib.error
 import urllib.request
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -108,6 +109,18 @@ def open_store() -> Store:
     return Store(MlflowClient(uri), artifacts)
 
 
+@contextmanager
+def needed() -> Iterator[None]:
+    """Turn what a store raises inside the block into a `UserError`: for commands that cannot do without it."""
+    try:
+        yield
+    except StoreUnavailable as error:
+        raise UserError(str(error)) from None
+    except failures() as error:
+        where = without_password(address())
+        raise UserError(f"the store at {where} does not work ({brief(error)}): mend it or name another") from None
+
+
 def failures() -> tuple[type[Exception], ...]:
     """Return what a store that breaks down may raise; anything else is a bug and keeps its traceback."""
     from alembic.util.exc import CommandError
@@ -115,6 +128,11 @@ def failures() -> tuple[type[Exception], ...]:
     from sqlalchemy.exc import SQLAlchemyError
 
     return (MlflowException, SQLAlchemyError, CommandError, sqlite3.Error, OSError, ValueError)
+
+
+def brief(error: Exception) -> str:
+    """Return the first line of what an error says (the others are SQL), at most 200 characters."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
 
 
 def _knock(uri: str) -> None:

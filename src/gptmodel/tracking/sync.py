@@ -5,7 +5,8 @@ after a store that was down, was lost or is another one now. A model's run is fo
 (tagged `restored=true`); what it lacks is added. Done twice, the second time adds nothing.
 
 The points of a restored curve lie evenly in the time that the training took. What no output holds is not restored
-(tokens per second along the curve, how busy the machine was), and what is in MLflow but not here stays.
+(tokens per second along the curve, how busy the machine was, the seconds of each stage), and what is in MLflow but not
+here stays.
 """
 
 import csv
@@ -16,7 +17,7 @@ from gptmodel.errors import UserError
 from gptmodel.layout import ModelFolder
 from gptmodel.results.evaluation import Breakdown
 from gptmodel.results.training import Meta, Speed, read_history
-from gptmodel.tracking import outputs, runs
+from gptmodel.tracking import figures, outputs, runs
 from gptmodel.tracking.runs import Identity
 
 META = "meta.json"
@@ -47,13 +48,13 @@ def sync(name: str) -> str:
     run, created = runs.restore(identity, time.time() - speed.seconds)
     run.log_params({**outputs.hyperparameters(meta), **speed.model_dump(include=NUMERICS)})
     run.log_corpus(corpus)
-    run.restore_history([point.model_dump() for point in points], speed.seconds)
+    run.restore_history([figures.curve(point) for point in points], speed.seconds)
     done = _done(meta, folder)
     for stage in done:
         outputs.LOG[stage](run, folder)
     if "evaluate" in done:
         outputs.describe(run, page, meta, folder, with_report="report" in done)
-    run.complete(done, speed.seconds)
+    run.complete(done)
     if run.client is None:
         raise UserError(f"{name} is not complete in MLflow, as the store stopped working: run it again when it works")
     if created:

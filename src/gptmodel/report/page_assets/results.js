@@ -17,20 +17,26 @@ function drawCorpus(node) {
   ];
   const rows = facts.filter(([, value]) => value).map(([name, value]) => [el("dt", {}, name), el("dd", {}, value)]);
   const used = { train: "read in training", validation: "chooses when to stop", test: "never seen: the score" };
+  const colors = { train: "var(--good)", validation: "var(--ramp-2)", test: "var(--ramp-3)" };
   const splits = Object.entries(corpus.splits).filter(([, split]) => split.characters > 0);
   node.append(
     el("dl.facts", {}, rows),
     el(
       "div.split",
       { "aria-hidden": "true" },
-      splits.map(([name, split]) => el("span", { style: `flex: ${split.characters} 1 0` }, name)),
+      splits.map(([name, split]) => el("span", { style: `flex: ${split.characters} 1 0; color: ${colors[name]}` })),
     ),
     el(
-      "p.key",
-      {},
-      splits
-        .map(([name, split]) => `${name}: ${count(split.characters)} characters (${used[name] || name})`)
-        .join(" · "),
+      "ul.legend",
+      { "aria-label": "How the text was divided" },
+      splits.map(([name, split]) =>
+        el(
+          "li",
+          {},
+          el("span.swatch", { style: `color: ${colors[name]}` }),
+          `${name}: ${count(split.characters)} characters (${used[name]})`,
+        ),
+      ),
     ),
   );
 }

@@ -275,6 +275,7 @@ async function start() {
   byId("about").textContent =
     `${model.parameters.toLocaleString("en")} parameters, level ${model.level}, sees ${model.context} tokens. Trained on ${source}.`;
   ui.prompt.lang = ui.text.lang = model.corpus.language || "";
+  ui.prompt.value ||= model.example_prompt;
   ui.prompt.maxLength = model.limits.max_prompt_characters;
   addSliders(model.limits, model.defaults);
   if (matchMedia("(max-width: 56rem)").matches) byId("settings").open = false;
