@@ -52,7 +52,8 @@ def train(project: Project, model: str) -> dict[str, Any]:
     """Train one model with the project's seed; return its row."""
     busy = os.getloadavg()[0]
     with tempfile.TemporaryDirectory() as cache:  # empty: torch.compile counts for every seed
-        usage = project.run("train", model, TORCHINDUCTOR_CACHE_DIR=cache)
+        threads = str(torch.get_num_threads())  # all cores, as is recorded
+        usage = project.run("train", model, TORCHINDUCTOR_CACHE_DIR=cache, OMP_NUM_THREADS=threads)
     folder = layout.ModelFolder(model, project.root / layout.MODELS)
     history = read_history(folder.training / "history.csv")
     device = devices.pick(project.settings.device)

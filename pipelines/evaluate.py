@@ -17,7 +17,7 @@ from pipelines import arguments
 def main() -> None:
     """Score the model named on the command line on validation and test, and let it write."""
     settings, folder = params.load(layout.PARAMS), layout.ModelFolder(arguments.model())
-    device = devices.pick(settings.device)
+    device = devices.use(settings.device, settings.threads)
     network, meta = checkpoint.load(folder.checkpoint, device)
     data, texts = Dataset.read(layout.TOKENS / meta.level), read_splits(layout.TEXT)
     asked = settings.samples

@@ -5,7 +5,7 @@ from gptmodel.data.corpus import read_clean
 from gptmodel.data.dataset import Dataset
 from gptmodel.errors import one_line_errors
 from gptmodel.export import bundle_writer, hf, model_card
-from gptmodel.model import checkpoint
+from gptmodel.model import checkpoint, devices
 from gptmodel.tracking import outputs
 from pipelines import arguments
 
@@ -14,7 +14,7 @@ from pipelines import arguments
 def main() -> None:
     """Export the model named on the command line."""
     settings, folder = params.load(layout.PARAMS), layout.ModelFolder(arguments.model())
-    network, meta = checkpoint.load(folder.checkpoint)
+    network, meta = checkpoint.load(folder.checkpoint, devices.use("cpu", settings.threads))
     data, corpus = Dataset.read(layout.TOKENS / meta.level), read_clean(layout.CLEAN)
     results = model_card.Results.read(meta, corpus, folder.evaluation, layout.BASELINES)
     with outputs.tracked(meta, folder, "export"):

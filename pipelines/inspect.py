@@ -14,7 +14,7 @@ from pipelines import arguments
 def main() -> None:
     """Look into the model named on the command line while it reads a passage."""
     settings, folder = params.load(layout.PARAMS), layout.ModelFolder(arguments.model())
-    network, meta = checkpoint.load(folder.checkpoint, devices.pick(settings.device))
+    network, meta = checkpoint.load(folder.checkpoint, devices.use(settings.device, settings.threads))
     data, texts = Dataset.read(layout.TOKENS / meta.level), read_splits(layout.TEXT)
     with outputs.tracked(meta, folder, "inspect"):
         shown = inspection.build(network, data, texts, settings.inspection)

@@ -19,7 +19,7 @@ def main() -> None:
     settings = params.load(layout.PARAMS)
     name = arguments.model()
     model = settings.model(name)
-    device = devices.pick(settings.device)
+    device = devices.use(settings.device, settings.threads)
     distributed.relaunch("pipelines.train")
     with distributed.join(device.type) as world, signals.requests() as asked:
         data = Dataset.read(layout.TOKENS / model.tokenizer)

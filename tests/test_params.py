@@ -78,6 +78,9 @@ def test_params_only_checks_and_changes_no_value(path: Path) -> None:
         ("samples.prompts", [], ["samples.prompts"]),
         ("seed", -1, ["seed", "-1"]),
         ("device", "tpu", ["device", "'tpu'"]),
+        ("threads", 0, ["threads: must be auto or a whole number from 1 to 1024"]),
+        ("threads", 1e12, ["threads: must be auto or a whole number from 1 to 1024"]),
+        ("threads", "all", ["threads: must be auto or a whole number from 1 to 1024"]),
     ],
 )
 def test_a_wrong_value_is_one_line_that_names_the_key(

@@ -1,11 +1,23 @@
-"""What the system says about this machine."""
+"""What the system says about this machine, and how much of it a stage may take."""
 
 import platform
 import re
 from pathlib import Path
-from typing import NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
+from pydantic import BeforeValidator
+
+MOST_THREADS = 1024
 CPU_FACTS = Path("/proc/cpuinfo")  # Linux only
+
+
+def _auto_or_count(value: Any) -> Any:
+    if value != "auto" and not (type(value) is int and 1 <= value <= MOST_THREADS):
+        raise ValueError(f"must be auto or a whole number from 1 to {MOST_THREADS}")
+    return value
+
+
+Threads = Annotated[Literal["auto"] | int, BeforeValidator(_auto_or_count)]
 
 
 class Processor(NamedTuple):

@@ -10,6 +10,7 @@ from typing import Annotated, Literal, Self
 from pydantic import BeforeValidator, Field, model_validator
 
 from gptmodel.errors import UserError, one_line_errors
+from gptmodel.machine import Threads
 from gptmodel.strict import Strict, parse, read_yaml
 
 Level = Literal["char", "word", "bpe"]
@@ -269,6 +270,7 @@ class Params(Strict):
 
     seed: Annotated[int, Field(ge=0)] = Field(description="fixes batches, dropout, initial weights and samples")
     device: Literal["auto", "cpu", "cuda", "mps"] = Field(description="where training runs; auto: the fastest present")
+    threads: Threads = Field(description="CPU threads of torch; auto: all cores but one; OMP_NUM_THREADS goes first")
     corpus: Annotated[Book, BeforeValidator(lambda given: {"path": given} if isinstance(given, str) else given)]
     clean: Clean
     split: Split

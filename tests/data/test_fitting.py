@@ -5,8 +5,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from gptmodel.data.fitting import check_fit, fit
+from gptmodel.data.fitting import check_fit, fit, fit_word
 from gptmodel.data.tokenizer import Tokenizer
 from gptmodel.errors import UserError
 from gptmodel.params import BpeTokenizer, CharTokenizer, Level, Tokenizers, WordTokenizer
@@ -87,3 +89,26 @@ def test_fitting_depends_on_neither_hash_seed_nor_threads(seed: str, threads: st
     )
     for level in LEVELS:
         assert (tmp_path / f"{level}.json").read_text(encoding="utf-8") == fit(level, french, SECTIONS).content()
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.text(st.sampled_from("ab é…\u3000\u200b\x1c\n\t中") | st.characters(exclude_categories=["Cs"])))
+def test_the_pieces_of_words_are_what_their_definition_gives(text: str) -> None:
+    visible = sorted(character for character in set(text) if not character.isspace())
+    spelled = {token.encode() for character in visible for token in (character, " " + character) if token in text}
+    spelled |= {character.encode() for character in set(text)}
+    fitted = fit_word(text + "\n", 10_000, min_count=len(text) + 2)  # nothing but pieces
+    begins = {
+        spelling
+        for spelling, continues in zip(fitted.token_bytes, fitted.continues, strict=True)
+        if not continues and len(spelling) > 1
+    }
+    assert begins == {spelling for spelling in spelled if len(spelling) > 1}
+
+
+def test_the_pieces_are_found_without_searching_the_text_for_each_character() -> None:
+    class Text(str):
+        def __contains__(self, key: object) -> bool:
+            raise AssertionError("the whole text is searched")
+
+    assert fit_word(Text("un été, là-bas"), 700, min_count=1).content()

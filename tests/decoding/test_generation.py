@@ -1,17 +1,24 @@
+import tracemalloc
+from collections.abc import Sequence
+from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from gptmodel.arrays import Logits
 from gptmodel.data import fitting
 from gptmodel.data.tokenizer import Tokenizer
 from gptmodel.decoding import generation
+from gptmodel.decoding.engine import Decoder
 from gptmodel.decoding.generation import complete, stream
 from gptmodel.decoding.sampling import InvalidSetting, Sampling
 from gptmodel.decoding.sequence import Settings
 from gptmodel.model.bigram import Bigram
 from gptmodel.model.torch_decoder import TorchDecoder
 from gptmodel.runtime.bundle import Bundle
+from gptmodel.runtime.fast_session import FastSession
 from tests.support.bundles import TEXT, chain, char_tokenizer, random_network, write
 
 GREEDY, FREE = Sampling(temperature=0), Sampling(temperature=1.0)
@@ -50,14 +57,61 @@ def test_a_stream_joined_is_the_finished_text_and_comes_in_pieces() -> None:
     assert len([delta for _, delta in stream(WRITER, LETTERS, ["vieil"], Settings(40, FREE, 3)) if delta.text]) == 40
 
 
-def test_every_sample_of_every_prompt_in_order_whatever_the_batch(monkeypatch: pytest.MonkeyPatch) -> None:
-    how = Settings(20, FREE, seed=11)
-    together = list(complete(WRITER, LETTERS, ["île", "l'", "île"], how, num_samples=3))
-    assert [(one.prompt, one.sample) for one in together] == [(p, s) for p in ("île", "l'", "île") for s in range(3)]
-    assert together[:3] == together[6:]  # the seed and the sample number decide, not the place in the list
+@pytest.fixture(scope="module")
+def fast(tmp_path_factory: pytest.TempPathFactory) -> Decoder:
+    """The decoder of a bundle in which texts come and go."""
+    folder = write(tmp_path_factory.mktemp("fast") / "b", random_network("modern", LETTERS), LETTERS)
+    return Bundle.load(folder, "cpu", graph="fp32").decoder
+
+
+@pytest.fixture(params=["torch", "fp32"])
+def writer(request: pytest.FixtureRequest, fast: Decoder) -> Decoder:
+    return WRITER if request.param == "torch" else fast
+
+
+@pytest.mark.parametrize("stop", [(), ("e",), ("l'", "\n")])
+def test_every_sample_of_every_prompt_in_order_whatever_the_batch(
+    writer: Decoder, stop: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    how, asked = Settings(20, FREE, 11, stop), ["île", "l'", "Le vieil homme, là", "île"]
+    together = list(complete(writer, LETTERS, asked, how, num_samples=3))
+    assert [(one.prompt, one.sample) for one in together] == [(prompt, s) for prompt in asked for s in range(3)]
+    assert together[:3] == together[9:]  # the seed and the sample number decide, not the place in the list
     assert len({one.text for one in together[:3]}) == 3
-    monkeypatch.setattr(generation, "MAX_ROWS", 2)
-    assert list(complete(WRITER, LETTERS, ["île", "l'", "île"], how, num_samples=3)) == together
+    for rows in (1, 2, 5):
+        monkeypatch.setattr(generation, "MAX_ROWS", rows)
+        assert list(complete(writer, LETTERS, asked, how, num_samples=3)) == together
+
+
+def test_texts_of_many_lengths_together_read_no_more_than_each_alone(
+    fast: Decoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[int] = []
+    plain = FastSession.read
+
+    def counted(self: FastSession, rows: Sequence[Sequence[int]], *rest: Any, **more: Any) -> Logits:
+        read.extend(map(len, rows))
+        return plain(self, rows, *rest, **more)
+
+    monkeypatch.setattr(FastSession, "read", counted)
+    asked, how = [TEXT[:length] for length in range(1, 60)], Settings(2 * fast.context, FREE, 1)
+    alone = [one for prompt in asked for one in complete(fast, LETTERS, [prompt], how)]
+    expected = sum(read)
+    read.clear()
+    assert list(complete(fast, LETTERS, asked, how)) == alone
+    assert 0 < sum(read) <= expected
+
+
+def test_memory_does_not_grow_with_the_number_of_samples(writer: Decoder) -> None:
+    written = complete(writer, LETTERS, ["l"], Settings(1, FREE, 0), num_samples=300_000)
+    next(written)
+    tracemalloc.start()
+    try:
+        written = complete(writer, LETTERS, ["l"], Settings(1, FREE, 0), num_samples=300_000)
+        assert [one.sample for one in islice(written, 3)] == [0, 1, 2]
+        assert tracemalloc.get_traced_memory()[1] < 2_000_000
+    finally:
+        tracemalloc.stop()
 
 
 @pytest.mark.parametrize("prompt", ["", "☃"])

@@ -25,7 +25,8 @@ STAGES: dict[str, dict[str, Any]] = {
     for name, entry in yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"].items()
 }
 RUNTIME = {"numpy", "tokenizers", "typer", "rich", "pydantic", "yaml", "onnxruntime"}
-NEUTRAL_PARAMETERS = {"device", "resume"}  # where a stage runs, and when a training saves: no byte depends on them
+# Where and on how many threads a stage runs, and when a training saves. A training names what changes its digits.
+NEUTRAL_PARAMETERS = {"device", "threads", "resume"}
 
 
 def relative(path: Path) -> str:

@@ -13,7 +13,7 @@ import torch
 from gptmodel.arrays import Logits
 from gptmodel.data import fitting
 from gptmodel.data.tokenizer import Tokenizer
-from gptmodel.decoding.engine import DecoderSlots
+from gptmodel.decoding.engine import DecoderSlots, open_slots
 from gptmodel.decoding.generation import complete
 from gptmodel.decoding.sampling import Sampling
 from gptmodel.decoding.sequence import Delta, Settings, TextSequence
@@ -24,9 +24,9 @@ from gptmodel.model.gpt import GPT
 from gptmodel.runtime import session
 from gptmodel.runtime.bundle import Bundle
 from gptmodel.runtime.fast_session import FastSession
+from gptmodel.runtime.fast_slots import FastSlots
 from gptmodel.runtime.graphs import GRAPHS
 from gptmodel.serving.scheduler import Answer, Busy, Scheduler, TextBatch
-from gptmodel.serving.slots import FastSlots, open_slots
 from tests.support.bundles import TEXT, chain, char_tokenizer, random_network, write
 from tests.support.networks import CONFIGS
 
@@ -84,7 +84,7 @@ def serve(batch: TextBatch, texts: Sequence[TextSequence], arrivals: dict[int, i
 )
 def test_a_text_is_the_one_that_generate_gives_whoever_else_is_there(folder: Path, name: str, graph: str) -> None:
     bundle = Bundle.load(folder / name, "cpu", graph=graph)
-    slots = open_slots(bundle, 5)
+    slots = open_slots(bundle.decoder, 5)
     assert isinstance(slots, FastSlots if graph == "fp32" else DecoderSlots)
     asked = crowd(bundle.tokenizer, 24)
     texts = [TextSequence(bundle.tokenizer, *one) for one in asked]
@@ -128,7 +128,7 @@ def test_slots_run_in_the_session_that_the_bundle_has_open(
 
     monkeypatch.setattr(session, "open_session", watched)
     bundle = Bundle.load(folder / "modern-char", "cpu", graph=graph)
-    batch = TextBatch(open_slots(bundle, 3), bundle.tokenizer)
+    batch = TextBatch(open_slots(bundle.decoder, 3), bundle.tokenizer)
     serve(batch, [TextSequence(bundle.tokenizer, *one) for one in crowd(bundle.tokenizer, 4)], {})
     assert opened == [bundle.path / GRAPHS[graph].file]
 
@@ -137,17 +137,20 @@ def test_8_bit_texts_do_not_depend_on_their_neighbours(folder: Path) -> None:
     bundle = Bundle.load(folder / "modern-char", "cpu", graph="int8")
     asked = crowd(bundle.tokenizer, 12)
     together = [TextSequence(bundle.tokenizer, *one) for one in asked]
-    came = serve(TextBatch(open_slots(bundle, 6), bundle.tokenizer), together, {})
+    came = serve(TextBatch(open_slots(bundle.decoder, 6), bundle.tokenizer), together, {})
     for text, one in zip(together, asked, strict=True):
         alone = TextSequence(bundle.tokenizer, *one)
-        assert serve(TextBatch(open_slots(bundle, 1), bundle.tokenizer), [alone], {})[alone].text == came[text].text
+        assert (
+            serve(TextBatch(open_slots(bundle.decoder, 1), bundle.tokenizer), [alone], {})[alone].text
+            == came[text].text
+        )
 
 
 def test_who_gives_up_leaves_at_the_next_turn_and_the_others_go_on(folder: Path) -> None:
     bundle = Bundle.load(folder / "modern-char", "cpu", graph="fp32")
     asked = [(prompt, Settings(60, Sampling(1.0), 4), 0) for prompt in PROMPTS]
     texts = [TextSequence(bundle.tokenizer, *one) for one in asked]
-    batch = TextBatch(open_slots(bundle, 6), bundle.tokenizer)
+    batch = TextBatch(open_slots(bundle.decoder, 6), bundle.tokenizer)
     came = batch.turn(texts)
     for gone in (texts[0], texts[3], texts[5]):  # the first, one inside, the last
         gone.cancelled = True
@@ -165,7 +168,7 @@ def test_who_gives_up_leaves_at_the_next_turn_and_the_others_go_on(folder: Path)
 def test_log_probabilities_are_the_models_own(folder: Path) -> None:
     bundle = Bundle.load(folder / "modern-char", "cpu", graph="fp32")
     text = TextSequence(bundle.tokenizer, "Où ", Settings(8, SAMPLINGS[3], 3), top=3)
-    part = serve(TextBatch(open_slots(bundle, 2), bundle.tokenizer), [text], {})[text]
+    part = serve(TextBatch(open_slots(bundle.decoder, 2), bundle.tokenizer), [text], {})[text]
     ids = text.ids
     assert [one.token for one in part.choices] == ids[3:]
     for place, one in enumerate(part.choices, 3):
@@ -179,7 +182,7 @@ def test_log_probabilities_are_the_models_own(folder: Path) -> None:
 @pytest.mark.parametrize("level", ["char", "bpe", "word"])
 def test_offsets_say_where_in_the_text_each_token_begins(folder: Path, level: str) -> None:
     bundle = Bundle.load(folder / f"modern-{level}", "cpu", graph="fp32")
-    batch = TextBatch(open_slots(bundle, 4), bundle.tokenizer)
+    batch = TextBatch(open_slots(bundle.decoder, 4), bundle.tokenizer)
     for seed, prompt in itertools.product(range(4), ["d'", "vieil "]):
         text = TextSequence(bundle.tokenizer, prompt, Settings(40, Sampling(1.0), seed, ("lme",)), top=0)
         part = serve(batch, [text], {})[text]
@@ -199,7 +202,7 @@ def test_tokens_behind_a_stop_string_are_not_told(tmp_path: Path) -> None:
     bundle = Bundle.load(write(tmp_path / "b", chain(words, "abcdefg"), words), "cpu")
     text = TextSequence(words, "a", Settings(9, Sampling(0.0), 0, ("ef",)), top=1)
     parts: list[Delta] = []
-    batch = TextBatch(open_slots(bundle, 1), words)
+    batch = TextBatch(open_slots(bundle.decoder, 1), words)
     joining = [text]
     while joining or batch.running:
         parts += batch.turn(joining).values()

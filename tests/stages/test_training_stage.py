@@ -9,6 +9,7 @@ import random
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 from signal import SIGINT, SIGKILL, SIGTERM
@@ -16,6 +17,7 @@ from signal import SIGINT, SIGKILL, SIGTERM
 import pytest
 
 from gptmodel.training.saved_states import Store
+from tests.support.closure import ROOT
 from tests.support.places import (
     DISK,
     EVALUATION,
@@ -101,6 +103,24 @@ def test_the_best_weights_survive_when_none_better_follow(place: Place) -> None:
     assert place.train(trap(STEP, 11))[0] == -SIGKILL
     assert place.finish() == [f"{MODEL}: going on from step 10"]
     assert place.outputs() == undisturbed
+
+
+def test_another_number_of_threads_is_another_training(interrupted: Place) -> None:
+    """It changes the last digits of sums; so what was begun with one is not finished with another."""
+    interrupted.edit(lambda values: values.update(threads=3))
+    code, [line] = interrupted.train()
+    assert code == 0
+    assert "threads auto -> 3" in line
+
+
+def test_a_training_takes_the_threads_that_params_yaml_says(place: Place) -> None:
+    place.edit(lambda values: values.update(threads=1))
+    environment = {**clean_environment(), "PYTHONPATH": str(ROOT)}
+    del environment["OMP_NUM_THREADS"]
+    command = [sys.executable, "-m", "pipelines.train", MODEL]
+    subprocess.run(command, cwd=place.root, env=environment, capture_output=True, check=True)
+    speed = json.loads((place.root / "models" / MODEL / "training" / "speed.json").read_text())
+    assert speed["threads"] == 1
 
 
 @pytest.mark.parametrize(("number", "code"), [(SIGTERM, 143), (SIGINT, 130)])

@@ -11,14 +11,14 @@ reports/ has been made here, so that a fresh clone can be checked.
 import json
 import sys
 from pathlib import Path
-from typing import Any, get_args, get_origin
+from typing import Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from gptmodel import files, layout, params, strict
 from gptmodel.results.training import Speed
-from tools.docs import decoding, faults, training
+from tools.docs import decoding, faults, threads, training
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "benchmarks" / "results"
@@ -68,7 +68,8 @@ def parameters() -> str:
             parts.append(f"## {name}\n\n{(section.__doc__ or '').splitlines()[0]}\n")
         lines = ["| key | type | value | meaning |", "|---|---|---|---|"]
         for key, field in _described(section):
-            lines.append(f"| `{key}` | {_type(field)} | `{_value(_at(values, name)[key])}` | {field.description} |")
+            kind, value = _type(field.annotation), _value(_at(values, name)[key])
+            lines.append(f"| `{key}` | {kind} | `{value}` | {field.description} |")
         parts.append("\n".join(lines) + "\n")
     return "\n".join(parts)
 
@@ -84,14 +85,14 @@ def _at(values: dict[str, Any], dotted: str) -> dict[str, Any]:
     return values
 
 
-def _type(field: FieldInfo) -> str:
-    kind = field.annotation
+def _type(kind: Any) -> str:
     if get_origin(kind) is list:
         return "list"
     if isinstance(kind, type):
-        return kind.__name__
-    names: dict[object, str] = {str: "str", type(None): "`null`"}
-    return ", ".join(names.get(choice, f"`{choice}`") for choice in get_args(kind))
+        return "`null`" if kind is type(None) else kind.__name__
+    if get_origin(kind) is Literal:
+        return ", ".join(f"`{choice}`" for choice in get_args(kind))
+    return ", ".join(map(_type, get_args(kind)))  # a union
 
 
 def _value(value: object) -> str:
@@ -133,7 +134,7 @@ def results() -> dict[str, dict[str, str]]:
     recorded = {name: _recorded(name).read_text(encoding="utf-8") for name in RECORDED}
     return {
         "README.md": {**recorded, "samples": f"{how_long()}\n\n{recorded['samples']}"},
-        "docs/training.md": {"training": training.tables()},
+        "docs/training.md": {"training": training.tables(), "threads": threads.table()},
         "docs/speed.md": {"decoding": decoding.tables()},
         "docs/reliability.md": {"faults": faults.table()},
     }

@@ -3,6 +3,7 @@
 Apart from `tokenizer`, which applies one: a bundle needs no fitting.
 """
 
+import re
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +18,7 @@ from gptmodel.params import Level, Tokenizers
 from gptmodel.progress import progress
 
 NAMED = 5  # tokens in a message
+AFTER_SPACE = re.compile(r"(?<= )\S")
 
 
 def fit(level: Level, text: str, sections: Tokenizers) -> Tokenizer:
@@ -132,7 +134,8 @@ def _pieces(text: str) -> list[str]:
     rest = [*first, *letters[0x80:0xC0]]
     seen = sorted(set(text))
     first += [_spelling(character) for character in seen]
-    first += [_spelling(" " + character) for character in seen if not character.isspace() and " " + character in text]
+    after_space = {character for block in blocks(text) for character in AFTER_SPACE.findall(block)}
+    first += [_spelling(" " + character) for character in sorted(after_space)]
     rest += [_spelling(character) for character in seen if not character.isspace()]
     return list(dict.fromkeys([*first, *(CONTINUES + piece for piece in rest)]))
 

@@ -1,8 +1,8 @@
 """The stepwise engine: sequences grow together, token by token, over any `Decoder`. Numpy only.
 
-One `Batch` serves everybody; the server alone lets sequences come and go. Two laws hold. The tokens of a sequence
-depend on its own prompt, seed and sample number only, never on the sequences beside it. And decoding with a cache gives
-what reading the whole window at every step gives.
+One `Batch` serves everybody; sequences come and go in its slots. Two laws hold. The tokens of a sequence depend on its
+own prompt, seed and sample number only, never on the sequences beside it. And decoding with a cache gives what reading
+the whole window at every step gives.
 
 Past the context: a sequence of n tokens is seen through a window that starts at a place which is a pure function of n
 (`window_start`). While no start moves, a step feeds one token per sequence; where one moves, its window is read again.
@@ -125,6 +125,19 @@ class DecoderSlots:
         assert isinstance(self.decoder, ChunkDecoder)
         ids_NB, self._cache = self.decoder.decode(ids_B, self._cache, uniform_NB, sampling, allowed_V, seen_BV)
         return ids_NB
+
+
+@runtime_checkable
+class SlotDecoder(Decoder, Protocol):
+    """A decoder that has slots of its own."""
+
+    def slots(self, size: int) -> Slots:
+        """Return room for `size` sequences."""
+
+
+def open_slots(decoder: Decoder, size: int) -> Slots:
+    """Return `size` slots over a decoder: its own where it has such."""
+    return decoder.slots(size) if isinstance(decoder, SlotDecoder) else DecoderSlots(decoder, size)
 
 
 class TokenSequence:

@@ -2,9 +2,10 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 from gptmodel.data.tokenizer import Tokenizer
-from gptmodel.decoding.engine import Batch, Decoder, DecoderSlots
+from gptmodel.decoding.engine import Batch, Decoder, DecoderSlots, Slots, open_slots
 from gptmodel.decoding.sampling import InvalidSetting
 from gptmodel.decoding.sequence import Delta, FinishReason, Settings, TextSequence
 
@@ -56,18 +57,59 @@ def complete(
 ) -> Iterator[Generation]:
     """Yield `num_samples` finished texts of each prompt, in the order of the prompts.
 
-    They are decoded in batches of bounded memory; a text does not depend on the others.
+    At most `MAX_ROWS` are decoded at once; a text does not depend on the others.
     """
     if num_samples < 1:
         raise InvalidSetting("num_samples", f"must be 1 or above, not {num_samples}")
-    pairs = [(prompt, sample) for prompt in prompts for sample in range(num_samples)]
-    rows = max(1, min(MAX_ROWS, MAX_LOGITS // (decoder.context * decoder.vocab_size)))
-    for first in range(0, len(pairs), rows):
-        batch = pairs[first : first + rows]
-        whole = [Delta("", 0)] * len(batch)
+    rows = min(MAX_ROWS, MAX_LOGITS // (decoder.context * decoder.vocab_size), len(prompts) * num_samples)
+    slots = open_slots(decoder, rows) if rows > 1 else DecoderSlots(decoder, 1)
+    asked = ((prompt, sample) for prompt in prompts for sample in range(num_samples))
+    if isinstance(slots, DecoderSlots):
+        return _by_batch(slots, tokenizer, asked, settings)
+    return _by_slot(slots, tokenizer, asked, settings)
+
+
+def _by_batch(
+    slots: DecoderSlots, tokenizer: Tokenizer, asked: Iterator[tuple[str, int]], settings: Settings
+) -> Iterator[Generation]:
+    """Yield the texts batch after batch, as all are read again whenever one comes."""
+    while batch := list(islice(asked, slots.size)):
         texts, samples = zip(*batch, strict=True)
-        for number, delta in stream(decoder, tokenizer, texts, settings, samples):
+        whole = [Delta("", 0)] * len(batch)
+        for number, delta in stream(slots.decoder, tokenizer, texts, settings, samples):
             whole[number] += delta
-        for (prompt, sample), text in zip(batch, whole, strict=True):
-            assert text.finish_reason
-            yield Generation(prompt, sample, text.text, text.tokens, text.finish_reason)
+        yield from (_generation(*pair, text) for pair, text in zip(batch, whole, strict=True))
+
+
+def _by_slot(
+    slots: Slots, tokenizer: Tokenizer, asked: Iterator[tuple[str, int]], settings: Settings
+) -> Iterator[Generation]:
+    """Yield the texts, each begun when one before it has ended; those that end before their turn are kept."""
+    batch = Batch[TextSequence](slots, banned_ids(tokenizer))
+    numbered = enumerate(asked)
+    growing: dict[TextSequence, tuple[int, Delta]] = {}
+    finished: dict[int, Generation] = {}
+    turn = 0
+    while True:
+        for number, (prompt, sample) in islice(numbered, slots.size - len(growing)):
+            sequence = TextSequence(tokenizer, prompt, settings, sample)
+            batch.join(sequence)
+            growing[sequence] = number, Delta("", 0)
+        if not growing:
+            return
+        ids_B, _ = batch.turn()
+        for sequence, token in zip(tuple(batch.running), ids_B.tolist(), strict=True):
+            number, text = growing[sequence]
+            growing[sequence] = number, text + sequence.push(token)
+            if sequence.finish_reason:
+                batch.leave(sequence)
+                number, text = growing.pop(sequence)
+                finished[number] = _generation(sequence.prompt, sequence.sample, text)
+        while turn in finished:
+            yield finished.pop(turn)
+            turn += 1
+
+
+def _generation(prompt: str, sample: int, text: Delta) -> Generation:
+    assert text.finish_reason
+    return Generation(prompt, sample, text.text, text.tokens, text.finish_reason)

@@ -10,7 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from gptmodel.arrays import Ints, Logits
+from gptmodel.decoding.engine import DecoderSlots, Slots
 from gptmodel.runtime.fast_session import Buffers, FastSession
+from gptmodel.runtime.fast_slots import FastSlots
 from gptmodel.runtime.session import ChosenDevice
 
 
@@ -55,6 +57,10 @@ class FastDecoder:
         """Return the logits after every token of each row, (T, V) per row; takes the buffers as `prefill`."""
         logits_NV = self.session.read(rows, self._of_size(len(rows)).past, everywhere=True)
         return np.split(logits_NV, np.cumsum([len(row) for row in rows])[:-1])
+
+    def slots(self, size: int) -> Slots:
+        """Return room for `size` texts in this session: on the CPU each is read by itself."""
+        return FastSlots(self.session, size) if self.session.device == "cpu" else DecoderSlots(self, size)
 
     def _owned(self, cache: Cache) -> Buffers:
         if cache is not self._owner:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Self
 
 from gptmodel.decoding import prompts
+from gptmodel.decoding.engine import open_slots
 from gptmodel.decoding.sequence import Delta, Settings, TextSequence
 from gptmodel.errors import UserError
 from gptmodel.runtime.bundle import Bundle
@@ -18,7 +19,6 @@ from gptmodel.serving.limits import Limits
 from gptmodel.serving.metrics import Metrics
 from gptmodel.serving.refused import Refused
 from gptmodel.serving.scheduler import Answer, Busy, Scheduler, TextBatch
-from gptmodel.serving.slots import open_slots
 
 
 @dataclass(eq=False)
@@ -40,7 +40,7 @@ class Service:
         """Load a bundle; on a CPU the default graph is exact: its texts do not depend on their neighbours."""
         bundle = Bundle.load(path, device, threads, graph, exact=device == "cpu")
         try:
-            slots = open_slots(bundle, limits.max_concurrent)
+            slots = open_slots(bundle.decoder, limits.max_concurrent)
         except MemoryError:
             raise UserError(f"no memory for {limits.max_concurrent} texts at once: lower --max-concurrent") from None
         batch = TextBatch(slots, bundle.tokenizer)

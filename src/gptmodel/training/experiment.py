@@ -34,6 +34,7 @@ def describe(name: str, settings: Params, data: Dataset, device: str) -> Experim
         "seed": settings.seed,
         "engine": settings.engine.model_dump(mode="json"),
         "device": device,
+        "threads": settings.threads,
         "data": hashes,
     }
     meta = Meta(

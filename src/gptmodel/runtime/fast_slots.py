@@ -2,12 +2,12 @@
 
 `FastSlots` keeps one large cache. A newcomer is read by itself, straight into its own part of it; a step then feeds one
 token to every text, each at its own length; when one leaves, the last takes its slot. Nothing else is read again.
-`DecoderSlots` serves every other decoder: it reads all texts again whenever one comes, goes or moves its window, which
-is right but slow for long contexts (a bigram has none).
+`engine.DecoderSlots` serves every other decoder: it reads all texts again whenever one comes, goes or moves its window,
+which is right but slow for long contexts (a bigram has none).
 
 In fp32 a text gets bit for bit the logits that it gets alone. 8-bit products round a single row unlike several, so no
 step has fewer than `LEAST` rows: then int8 texts at least do not depend on their neighbours, though they differ from
-those of `gptmodel generate --graph int8`.
+those of a text that `FastDecoder` continues alone.
 
 Left out on purpose: CUDA for `FastSlots` (its buffers are parts of one array in CPU memory).
 Source: iteration-level scheduling is Yu et al. (OSDI 2022), "Orca".
@@ -22,19 +22,9 @@ import numpy as np
 import numpy.typing as npt
 
 from gptmodel.arrays import Logits
-from gptmodel.decoding.engine import DecoderSlots, Slots
-from gptmodel.runtime.bundle import Bundle
-from gptmodel.runtime.fast_decoder import FastDecoder
 from gptmodel.runtime.fast_session import Buffer, FastSession, untouched
 
 LEAST = 2  # rows of a step
-
-
-def open_slots(bundle: Bundle, size: int) -> Slots:
-    """Return `size` slots of a bundle's graph, in the session that the bundle has open."""
-    if isinstance(bundle.decoder, FastDecoder) and bundle.device == "cpu":
-        return FastSlots(bundle.decoder.session, size)
-    return DecoderSlots(bundle.decoder, size)
 
 
 class FastSlots:
@@ -53,7 +43,7 @@ class FastSlots:
         self._stepping = session.allocate(LEAST, self._views(0, LEAST))
 
     def feed(self, windows: Sequence[Sequence[int]], fresh: Sequence[int]) -> Logits:
-        """Return the logits after each window (see `Slots`)."""
+        """Return the logits after each window (see `engine.Slots`)."""
         self._length_B[list(fresh)] = 0  # the step feeds these slots too; what it writes is overwritten below
         logits_BV = np.empty((len(windows), self.vocab_size), dtype=np.float32)
         if len(fresh) < len(windows):
@@ -64,7 +54,7 @@ class FastSlots:
         return logits_BV
 
     def move(self, source: int, target: int) -> None:
-        """Copy the keys and values of a text (see `Slots`)."""
+        """Copy the keys and values of a text (see `engine.Slots`)."""
         length = self._length_B[target] = self._length_B[source]
         for array in self._pool.values():
             array[target, :, :length] = array[source, :, :length]
