@@ -138,7 +138,7 @@ def tiny(values: dict[str, Any]) -> None:
     values["split"] = {"train": 0.7, "validation": 0.15, "test": 0.15, "boundary": "line"}
     values["engine"] = {"precision": "float32", "execution": "eager", "nonfinite": "stop"}
     values["resume"] = {"save_every_seconds": 0.0, "keep": 2}
-    values["timeline"]["max_new_tokens"] = 5
+    values["timeline"].update(prompt="Le phare ", max_new_tokens=5)
 
 
 def fresh(project: Path, server: Server, root: Path) -> Place:
