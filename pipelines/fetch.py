@@ -4,11 +4,13 @@ from gptmodel import layout
 from gptmodel.errors import one_line_errors
 from gptmodel.params import load
 from gptmodel.text import catalog
+from pipelines import arguments
 
 
 @one_line_errors()
 def main() -> None:
     """Fetch the corpus that params.yaml names."""
+    arguments.none()
     source = catalog.resolve(load(layout.PARAMS).corpus, catalog.load(layout.CATALOG))
     corpus = catalog.fetch(source, layout.RAW)
     by = f" by {corpus.author} ({corpus.year})" if corpus.author else ""

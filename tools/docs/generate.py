@@ -17,6 +17,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from gptmodel import files, layout, params, strict
+from gptmodel.errors import UserError, one_line_errors
 from tools.docs import decoding, training
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -129,9 +130,12 @@ def _between(text: str, name: str, content: str) -> str:
     return f"{before}{begin}\n{content.strip()}\n{end}{rest.split(end)[1]}"
 
 
+@one_line_errors()
 def main() -> None:
     """Compare or renew, as the argument says."""
-    write = "--write" in sys.argv
+    if sys.argv[1:] not in (["--check"], ["--write"]):
+        raise UserError("python -m tools.docs.generate takes one argument: --check or --write")
+    write = sys.argv[1] == "--write"
     if write:
         record_default_run()
     stale = []

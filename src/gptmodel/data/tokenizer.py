@@ -51,14 +51,28 @@ class Tokenizer:
             parts = json.loads(text)
         except FileNotFoundError:
             raise UserError(f"{path} does not exist: run the encode stage, or copy the whole bundle") from None
-        except ValueError as error:  # not UTF-8, or not JSON
+        except (ValueError, RecursionError) as error:  # not UTF-8, not JSON, or nested without end
             raise UserError(f"{path} is damaged ({error}): write it again or copy it again") from None
         if not _is_ours(parts):
             raise UserError(f"{path} is not a tokenizer of this project: take the tokenizer.json of the encode stage")
         try:
-            return cls(tokenizers.Tokenizer.from_str(text))
+            loaded = cls(tokenizers.Tokenizer.from_str(text))
         except Exception as error:  # the library raises this very class for whatever it cannot read
             raise UserError(f"{path} is damaged ({error}): write it again or copy it again") from error
+        if problem := loaded._problem():
+            raise UserError(f"{path} is damaged ({problem}): write it again or copy it again")
+        return loaded
+
+    def _problem(self) -> str:
+        """Return why the vocabulary is none of this module's; empty: it is one."""
+        if list(self._vocabulary.values()) != list(range(self.vocab_size)):
+            return f"the ids of its {self.vocab_size:,} tokens do not run from 0 on"
+        if self.level == "char":
+            characters = all(len(token) == 1 or token == UNKNOWN for token in self._vocabulary)
+            return "" if characters and UNKNOWN in self._vocabulary else f"its tokens are not {UNKNOWN} and characters"
+        letters = set(byte_letters())
+        foreign = (token for token in self._vocabulary if not letters.issuperset(token.removeprefix(CONTINUES)))
+        return next((f"its token {token!r} spells no bytes" for token in foreign), "")
 
     def content(self) -> str:
         """Return the text of tokenizer.json; equal tokenizers give equal text."""
@@ -78,6 +92,8 @@ class Tokenizer:
             encodings = self._inner.encode_batch_fast(texts, add_special_tokens=False)
         except TypeError:  # a lone surrogate: a file name or an argument that was not UTF-8
             raise UserError("the text is not valid Unicode: pass it as UTF-8") from None
+        except Exception as error:  # of this very class: no piece spells a character, so some were taken away
+            raise UserError(f"the tokenizer is damaged ({error}): fit it again, or copy it again") from error
         return [np.array(encoding.ids, dtype=np.int64) for encoding in encodings]
 
     def decode(self, ids: Sequence[int] | NDArray[np.integer]) -> str:

@@ -20,6 +20,7 @@ from gptmodel.errors import UserError
 Device = Literal["auto", "cpu", "cuda"]  # as it is asked for
 ChosenDevice = Literal["cpu", "cuda"]  # as it is
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
+MOST_THREADS = 1024  # more are started one by one, for minutes, before the first token
 FATAL_ONLY = 4  # severity of ONNX Runtime's log on standard error
 
 
@@ -60,8 +61,8 @@ def open_session(model: Path | bytes, device: ChosenDevice, threads: int, **cuda
         UserError: onnxruntime is not installed, the model cannot be read, or (`CudaNotLoaded`) there is no CUDA.
     """
     ort = onnxruntime()
-    if threads < 1:
-        raise UserError(f"threads must be 1 or above, not {threads}")
+    if not 1 <= threads <= MOST_THREADS:
+        raise UserError(f"threads must be between 1 and {MOST_THREADS:,}, not {threads}: one for each core is the most")
     options = ort.SessionOptions()
     options.log_severity_level = FATAL_ONLY
     options.intra_op_num_threads = threads
