@@ -131,7 +131,7 @@ def _reported(text: str, title: str) -> Iterator[str]:
 
 
 def _pieces(text: str) -> list[str]:
-    """Everything that spelling may need: bytes and seen characters, at the start of a unit (also after a space) or not."""
+    """Everything that spelling may need: bytes and seen characters, at the start of a unit (or a space) or not."""
     first, rest = byte_pieces()
     seen = sorted(set(text))
     first += [_spelling(character) for character in seen]

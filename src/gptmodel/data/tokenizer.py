@@ -197,7 +197,7 @@ def assemble(model: models.Model) -> Tokenizer:
 
 
 def _frame(text: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return what a tokenizer.json says of the model beside its vocabulary, and the rest; "" for regular expressions."""
+    """Return what a tokenizer.json says of its model beside the vocabulary, and the rest but regular expressions."""
     parts = json.loads(text, object_hook=lambda part: "" if "Regex" in part else part)
     if not isinstance(parts, dict) or not isinstance(parts.get("model"), dict):
         return {}, {}

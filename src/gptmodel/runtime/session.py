@@ -75,7 +75,8 @@ def open_session(model: Path | bytes, device: ChosenDevice, threads: int, **cuda
         providers = [(CUDA, {"use_tf32": "0", **cuda}), CPU]
     source = model if isinstance(model, bytes) else str(model)
     try:
-        session = ort.InferenceSession(source, options, providers=providers)
+        # On the CPU there is nothing to fall back to, and it would say so on standard output.
+        session = ort.InferenceSession(source, options, providers=providers, enable_fallback=int(device == "cuda"))
     except _load_errors() as error:
         name = "the model" if isinstance(model, bytes) else str(model)
         raise UserError(f"ONNX Runtime {ort.__version__} cannot load {name}: {error}: export it again") from None
@@ -100,4 +101,5 @@ def _load_errors() -> tuple[type[Exception], ...]:
     from onnxruntime.capi import onnxruntime_pybind11_state as state
 
     of_the_file = (state.InvalidArgument, state.InvalidGraph, state.InvalidProtobuf, state.NoModel, state.NoSuchFile)
-    return (*of_the_file, state.Fail, state.NotImplemented, state.RuntimeException)
+    not_text = UnicodeDecodeError  # of a message that quotes the file
+    return (*of_the_file, state.Fail, state.NotImplemented, state.RuntimeException, not_text)
