@@ -1,5 +1,5 @@
 """Write what in the documents is generated: docs/parameters.md from the types, the results in README.md,
-docs/training.md and docs/speed.md from benchmarks/results/.
+docs/training.md and docs/speed.md from benchmarks/results/, docs/errors.md from the tests.
 
     python -m tools.docs.generate --check    exit 1 if something is out of date
     python -m tools.docs.generate --write    renew it
@@ -18,7 +18,7 @@ from pydantic.fields import FieldInfo
 
 from gptmodel import files, layout, params, strict
 from gptmodel.errors import UserError, one_line_errors
-from tools.docs import decoding, training
+from tools.docs import decoding, errors, training
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "benchmarks" / "results"
@@ -113,6 +113,7 @@ def results() -> dict[str, dict[str, str]]:
         "README.md": {name: _recorded(name).read_text(encoding="utf-8") for name in RECORDED},
         "docs/training.md": {"training": training.tables()},
         "docs/speed.md": {"decoding": decoding.tables()},
+        "docs/errors.md": errors.tables(),
     }
 
 

@@ -65,7 +65,7 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         # French text, whatever the locale; names of files and strings in JSON may be no Unicode.
         stream.reconfigure(encoding="utf-8", errors="backslashreplace")  # type: ignore[union-attr]
-    app()
+    app(prog_name="gptmodel")
 
 
 if __name__ == "__main__":
