@@ -70,9 +70,9 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.chdir(root)
         patch.setenv("GPTMODEL_TRACKING", "off")
         Path("params.yaml").write_text(yaml.safe_dump(values, allow_unicode=True, sort_keys=False), encoding="utf-8")
-        for stage, *arguments in ([fetch], [clean], [encode, "char"]):
+        for main, arguments in ((fetch.main, []), (clean.main, []), (encode.main, ["char"])):
             patch.setattr(sys, "argv", ["stage", *arguments])
-            stage.main()
+            main()
         outputs.write_model("pairs")
     return root
 

@@ -53,12 +53,12 @@ def write(path: Path | str, content: str | bytes = "") -> Callable[[], None]:
     return make
 
 
-def cut(path: Path | str, size: int) -> Callable[[], None]:
+def cut(path: Path | str, size: int) -> Callable[[], object]:
     """Return what keeps the first bytes of a file only."""
     return lambda: Path(path).write_bytes(Path(path).read_bytes()[:size])
 
 
-def end_with(path: Path, last: bytes) -> Callable[[], None]:
+def end_with(path: Path, last: bytes) -> Callable[[], object]:
     """Return what changes the last byte of a file."""
     return lambda: path.write_bytes(path.read_bytes()[: -len(last)] + last)
 
