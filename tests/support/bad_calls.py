@@ -37,7 +37,7 @@ OPTIONS = [
     Fault(
         "gptmodel generate models/pairs x --repetition-penalty 1e308",
         "beyond sense",
-        "--repetition-penalty must be between 0.001 and 1,000 (1: none), not 1e+308",
+        "--repetition-penalty must be between 1e-09 and 1e+09 (1: none), not 1e+308",
     ),
     Fault(
         "gptmodel generate models/pairs x --threads 100000",

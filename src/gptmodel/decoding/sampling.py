@@ -18,7 +18,7 @@ from gptmodel.arrays import Floats, Ints, Logits, Mask
 from gptmodel.errors import UserError
 
 RANDOM_SEEDS = 1 << 32  # few digits, to be typed again
-STRONGEST = 1000  # penalty; the usual ones are below 2, and beyond float64's range there is nothing to choose from
+STRONGEST = 1e9  # penalty; far beyond it scores overflow, and there is nothing to choose from
 COLDEST = 1e-200  # temperatures below would overflow; at it all but the likeliest weigh 0 already
 
 
@@ -56,7 +56,7 @@ class Sampling:
         if not 0 < self.top_p <= 1:
             raise InvalidSetting("top_p", f"must be above 0 and at most 1 (all tokens), not {self.top_p}")
         if not 1 / STRONGEST <= self.repetition_penalty <= STRONGEST:
-            reason = f"must be between {1 / STRONGEST:g} and {STRONGEST:,} (1: none), not {self.repetition_penalty}"
+            reason = f"must be between {1 / STRONGEST:g} and {STRONGEST:g} (1: none), not {self.repetition_penalty}"
             raise InvalidSetting("repetition_penalty", reason)
 
 
