@@ -193,9 +193,9 @@ STAGES = [
     Fault(
         "python -m pipelines.encode char",
         "facts cut off",
-        "data/clean/text/text.json is damaged (EOF while parsing a string at line 7 column 7): run `dvc "
+        "data/clean/text/text.json is damaged (EOF while parsing a string at line 2 column 4): run `dvc "
         "repro` from clean on",
-        cut("data/clean/text/text.json", 99),
+        cut("data/clean/text/text.json", 6),
     ),
     Fault(
         "python -m pipelines.train",
