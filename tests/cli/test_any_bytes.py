@@ -1,15 +1,19 @@
 """Any bytes give an answer or one line: texts, tokenizers, bundles, prompts. A few here, many in `make test-long`."""
 
+import io
 import json
 import os
+import re
 import shutil
+import sys
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import redirect_stderr, redirect_stdout, suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
@@ -17,15 +21,11 @@ from typer.testing import CliRunner
 from gptmodel import api, files, params
 from gptmodel.cli.app import app
 from gptmodel.data import fitting
-from gptmodel.data.corpus import read_facts, read_splits, write_clean
-from gptmodel.data.encoding import encode_splits
 from gptmodel.data.tokenizer import Tokenizer
 from gptmodel.decoding import prompts
 from gptmodel.errors import UserError
 from gptmodel.runtime.bundle import INFO, TOKENIZER
-from gptmodel.text import catalog, cleaning_report
-from gptmodel.text.cleaning import clean_corpus
-from gptmodel.text.splits import split
+from pipelines import clean, encode, fetch
 from tests.support.bundles import TEXT, char_tokenizer, random_network, write
 from tests.support.closure import ROOT
 from tests.support.mutations import changed_bytes, changed_json
@@ -82,26 +82,32 @@ def texts(draw: st.DrawFn) -> bytes:
 
 
 @few_and_many
-def test_texts(tmp_path: Path, examples: int) -> None:
-    """Fetch, clean and encode, as the stages do."""
-    own, raw, clean, tokens = (tmp_path / name for name in ("own", "raw", "clean", "tokens"))
-    own.mkdir()
+def test_texts(tmp_path: Path, examples: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The stages from fetch to encode."""
+    monkeypatch.chdir(tmp_path)
+    own = Path("data/own/text.txt")
+    own.parent.mkdir(parents=True)
+    shutil.copy(ROOT / "data" / "catalog.yaml", "data")
+    values = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    Path("params.yaml").write_text(yaml.safe_dump(values | {"corpus": str(own)}, allow_unicode=True), encoding="utf-8")
+    stages = [(fetch.main, ""), (clean.main, ""), *((encode.main, level) for level in ("bpe", "char", "word"))]
 
     def law(data: bytes) -> None:
-        (own / "text.txt").write_bytes(data)
-        corpus = catalog.fetch(catalog.resolve(str(own), {}), raw)
-        cleaned = clean_corpus(corpus, raw, PARAMS.clean)
-        cleaning_report.figures(cleaned)
-        cleaning_report.samples(cleaned)
-        shutil.rmtree(clean, ignore_errors=True)
-        write_clean(clean, corpus, cleaned.typography, split(cleaned.text, PARAMS.split).named())
-        splits = read_splits(clean / "text")
-        for level in ("bpe", "char", "word"):
-            tokenizer = fitting.fit(level, splits["train"], PARAMS.tokenizers)
-            tokens.mkdir(exist_ok=True)
-            encode_splits(tokenizer, splits, read_facts(clean / "text"), tokens)
+        own.write_bytes(data)
+        for main, arguments in stages:
+            monkeypatch.setattr(sys, "argv", ["stage", *arguments.split()])
+            code, said = 0, io.StringIO()
+            try:
+                with redirect_stdout(io.StringIO()), redirect_stderr(said):
+                    main()
+            except SystemExit as ended:
+                code = int(ended.code or 0)
+            if code:
+                assert code == 2
+                assert re.search(r"(^|\n)error: [^\n]+\n$", said.getvalue())
+                return
 
-    hold(law, texts(), examples)
+    hold(law, texts(), examples // 2)
 
 
 @few_and_many
