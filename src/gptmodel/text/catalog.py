@@ -94,7 +94,7 @@ def resolve(corpus: str, catalog: dict[str, Corpus]) -> Named | OwnText:
         found = sorted(_texts(path))
         if not found:
             raise UserError(f"corpus: {corpus} holds no .txt file: put your text there as plain text (.txt)")
-        return OwnText(_utf8(path.resolve()).name, path, tuple(found))
+        return OwnText(_utf8(Path(path.resolve().name)).name, path, tuple(found))
     if path.is_file():
         if path.suffix.lower() != ".txt":
             raise UserError(f"corpus: {corpus} is not a .txt file: save your text as plain text (.txt)")
