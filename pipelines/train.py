@@ -25,7 +25,8 @@ def main() -> None:
         batches.check_context(model.context, data.ids, name)
         described = experiment.describe(name, settings, data, device.type)
         folder = layout.ModelFolder(name)
-        folder.path.mkdir(parents=True, exist_ok=True)  # where it cannot be, that is said before the training
+        if folder.path.exists():
+            folder.path.mkdir(exist_ok=True)  # a file in its place is found before the training, not after it
         own_device = world.device(device)
         with (
             session.held(described, settings.timeline, settings.resume, own_device, world, asked) as training,
