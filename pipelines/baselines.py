@@ -6,11 +6,13 @@ from gptmodel.data.dataset import Dataset
 from gptmodel.errors import one_line_errors
 from gptmodel.evaluation import baselines
 from gptmodel.files import whole_folder
+from pipelines import arguments
 
 
 @one_line_errors()
 def main() -> None:
     """Count the characters of the training split and score validation and test, order by order."""
+    arguments.none()
     order = params.load(layout.PARAMS).baselines.order
     counted = baselines.count(Dataset.read(layout.TOKENS / "char"), read_splits(layout.TEXT), order)
     with whole_folder(layout.BASELINES) as folder:

@@ -8,11 +8,13 @@ from gptmodel.text import cleaning_report
 from gptmodel.text.cleaning import clean_corpus
 from gptmodel.text.openings import openings
 from gptmodel.text.splits import split
+from pipelines import arguments
 
 
 @one_line_errors()
 def main() -> None:
     """Clean the corpus, report what changed, and cut it into splits."""
+    arguments.none()
     settings = load(layout.PARAMS)
     corpus = read_fetched(layout.RAW)
     cleaned = clean_corpus(corpus, layout.RAW, settings.clean)

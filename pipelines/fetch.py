@@ -4,11 +4,13 @@ from gptmodel import layout
 from gptmodel.errors import one_line_errors
 from gptmodel.params import load
 from gptmodel.text import catalog
+from pipelines import arguments
 
 
 @one_line_errors()
 def main() -> None:
     """Fetch the corpus that params.yaml names."""
+    arguments.none()
     book = load(layout.PARAMS).corpus
     corpus = catalog.fetch(catalog.resolve(book.path, catalog.load(layout.CATALOG)), layout.RAW, book)
     by = f" by {corpus.author}" if corpus.author else ""

@@ -5,11 +5,13 @@ from gptmodel.errors import one_line_errors
 from gptmodel.report import tables, verdict, writer
 from gptmodel.report.results import Everything
 from gptmodel.tracking import outputs
+from pipelines import arguments
 
 
 @one_line_errors()
 def main() -> None:
     """Compare all the models of params.yaml and show them."""
+    arguments.none()
     folders = {name: layout.ModelFolder(name) for name in params.load(layout.PARAMS).models}
     everything = Everything.read(folders, layout.CLEAN, layout.BASELINES)
     writer.write(everything, layout.REPORTS)

@@ -28,6 +28,8 @@ def main() -> None:
         prompt = samples.prompts([settings.timeline.prompt], data.text)[0]
         timeline = settings.timeline.model_copy(update={"prompt": prompt})
         folder = layout.ModelFolder(name)
+        if folder.path.exists():
+            folder.path.mkdir(exist_ok=True)  # a file in its place is found before the training, not after it
         own_device = world.device(device)
         with (
             session.held(described, timeline, settings.resume, own_device, world, asked) as training,

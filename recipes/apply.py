@@ -11,6 +11,7 @@ import argparse
 import difflib
 import subprocess
 from pathlib import Path
+from typing import NoReturn
 
 from gptmodel import files, layout, params
 from gptmodel.errors import UserError, one_line_errors
@@ -60,10 +61,18 @@ def titles() -> dict[str, str]:
     }
 
 
+class Parser(argparse.ArgumentParser):
+    """A wrong call is a line as any other bad input."""
+
+    def error(self, message: str) -> NoReturn:
+        """Refuse the arguments."""
+        raise UserError(f"{message} (see `{self.prog} --help`)")
+
+
 @one_line_errors()
 def main() -> None:
     """List the recipes, or apply the one named on the command line."""
-    parser = argparse.ArgumentParser(prog="python recipes/apply.py", description="Make a recipe the params.yaml.")
+    parser = Parser(prog="python recipes/apply.py", description="Make a recipe the params.yaml.")
     parser.add_argument("name", nargs="?", help="a file of recipes/ without .yaml; without it, they are listed")
     parser.add_argument("--force", action="store_true", help="overwrite changes of params.yaml that stand nowhere else")
     arguments = parser.parse_args()

@@ -14,6 +14,17 @@ from types import FrameType
 from typing import Any, NoReturn
 
 NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+REFUSED = {  # what a file system says of a path that a person named or may mend, and the remedy
+    errno.EACCES: "change its rights, or run as its owner",
+    errno.EPERM: "change its rights, or run as its owner",
+    errno.EROFS: "work in a folder that can be written to",
+    errno.EEXIST: "a folder is needed there, so move that file away",
+    errno.ENOTDIR: "a part of it is a file where a folder is needed, so move that file away",
+    errno.EISDIR: "a file is needed there, so move that folder away",
+    errno.ENAMETOOLONG: "choose a shorter name",
+    errno.ELOOP: "this link leads back to itself, so remove it",
+}
+LONGEST = 1000  # characters of a line; of a longer one the middle is left out
 
 
 class UserError(Exception):
@@ -31,26 +42,46 @@ class Stopped(BaseException):
         self.signum = signum
 
 
+def one_line(text: str) -> str:
+    r"""Return a text as one line for a terminal: what is not printable is escaped, the middle of a long one left out.
+
+    >>> one_line("no model\n called '\x1b[2J'")
+    "no model called '\\x1b[2J'"
+    """
+    line = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in " ".join(text.split()))
+    return line if len(line) <= LONGEST else f"{line[: LONGEST * 2 // 3]} ... {line[-LONGEST // 3 :]}"
+
+
+@contextmanager
+def usable_paths() -> Iterator[None]:
+    """Turn a path that the file system refuses into a `UserError` with the remedy."""
+    try:
+        yield
+    except OSError as error:
+        path = error.filename2 or error.filename  # of a copy, the second
+        if error.errno not in REFUSED or path is None:
+            raise
+        raise UserError(f"{path} cannot be used ({error.strerror}): {REFUSED[error.errno]}") from None
+
+
 @contextmanager
 def one_line_errors() -> Iterator[None]:
-    """Turn a `UserError`, a full or failing disk, SIGTERM or Ctrl-C inside the block into one line and an exit code.
+    """Turn bad input, an unusable path, a full or failing disk, SIGTERM or Ctrl-C into one line and an exit code.
 
-    Exit codes: 2 for bad input or a bad disk; 128 + signal for work that was stopped, as shells report it
+    Exit codes: 2 for bad input, paths and disks; 128 + signal for work that was stopped, as shells report it
     (143 for SIGTERM, 130 for Ctrl-C). Never 0: DVC would take a half-trained model for a finished one.
     """
     try:
-        with _signals_raise():
+        with usable_paths(), _signals_raise():
             yield
     except UserError as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        raise SystemExit(2) from None
+        _fail(str(error))
     except OSError as error:
         if error.errno not in {*NO_ROOM, errno.EIO}:
             raise
-        print(f"error: {_disk_trouble(error)}", file=sys.stderr)
-        raise SystemExit(2) from None
+        _fail(_disk_trouble(error))
     except Stopped as error:
-        print(" ".join(str(error).split()), file=sys.stderr)
+        print(one_line(str(error)), file=sys.stderr)
         raise SystemExit(128 + error.signum) from None
     except KeyboardInterrupt:
         print("interrupted: nothing half-written was kept", file=sys.stderr)
@@ -99,3 +130,8 @@ def _disk_trouble(error: OSError) -> str:
     if error.errno in NO_ROOM:
         return f"no room left on the disk{where and f' while writing {where}'}: free some space and run it again"
     return f"the disk failed{where and f' at {where}'} ({error.strerror}): check it and run it again"
+
+
+def _fail(message: str) -> NoReturn:
+    print(f"error: {one_line(message)}", file=sys.stderr)
+    raise SystemExit(2)

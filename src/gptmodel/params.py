@@ -299,4 +299,7 @@ def load(path: Path) -> Params:
 
 
 if __name__ == "__main__":  # python -m gptmodel.params [params.yaml]: check it, as `make repro` does first
-    one_line_errors()(load)(Path(sys.argv[1]))
+    with one_line_errors():
+        if len(sys.argv) > 2:
+            raise UserError(f"python -m gptmodel.params takes one file, not {' '.join(sys.argv[1:])!r}")
+        load(Path([*sys.argv, "params.yaml"][1]))

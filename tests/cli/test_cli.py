@@ -186,8 +186,23 @@ def test_text_that_is_not_utf8_is_refused_with_its_place(bundle: Path, tmp_path:
 
 
 @pytest.mark.parametrize("arguments", [["--top-k", "many"], ["--device", "tpu"], ["--frobnicate"]])
-def test_typers_own_errors_have_the_same_exit_code(bundle: Path, arguments: list[Any]) -> None:
-    assert generate(bundle, "l", *arguments).exit_code == 2
+def test_a_wrong_call_is_one_line_with_the_way_to_the_help(bundle: Path, arguments: list[Any]) -> None:
+    result = generate(bundle, "l", *arguments)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert re.fullmatch(r"error: .*--.* \(see `.*generate --help`\)\n", result.stderr)
+
+
+def test_without_a_command_the_help_is_shown() -> None:
+    result = run()
+    assert result.exit_code == 2
+    assert "generate" in result.output
+    assert "error" not in result.output
+
+
+def test_more_than_anybody_means_as_prompts_is_refused(bundle: Path) -> None:
+    result = generate(bundle, "--prompts-file", "/dev/zero")
+    assert result.exit_code == 2
+    assert result.stderr == "error: the prompts have more than 67,108,864 bytes: cut them into several files\n"
 
 
 @pytest.mark.parametrize("command", ["generate", "info"])

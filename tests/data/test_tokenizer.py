@@ -2,7 +2,9 @@ import json
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,6 +25,7 @@ En 1832, le chat, le vieux chat du meunier, vit la ville : c'était l'été, et 
 """
 TOKENIZERS = {"char": fit_char(BOOK, 1), "word": fit_word(BOOK, 700, 2), "bpe": fit_bpe(BOOK, 300)}
 LOSSLESS = ["word", "bpe"]
+Parts = dict[str, Any]
 ODD = [
     *(
         "l'",
@@ -252,3 +255,40 @@ def test_a_tokenizer_file_that_is_not_ours_is_refused_in_one_line(tmp_path: Path
 def test_text_that_is_no_unicode_is_refused() -> None:
     with pytest.raises(UserError, match="Unicode"):
         TOKENIZERS["char"].encode("caf\udce9")
+
+
+def other_token(old: str, new: str) -> Callable[[Parts], None]:
+    def change(parts: Parts) -> None:
+        vocabulary = parts["model"]["vocab"]
+        vocabulary[new] = vocabulary.pop(old)
+
+    return change
+
+
+CUT = {"max_length": 3, "stride": 0, "strategy": "LongestFirst", "direction": "Right"}
+UNSPEAKABLE: dict[str, tuple[str, Callable[[Parts], object]]] = {
+    "ids that do not run from 0 on": ("char", lambda parts: parts["model"]["vocab"].update({"a": 999})),
+    "no unknown token": ("char", other_token(UNKNOWN, "ab")),
+    "letters that are no bytes": ("bpe", other_token("!", "漢")),
+    "a byte without piece": ("word", other_token("!", "!!")),
+    "an unknown token that is nowhere": ("bpe", lambda parts: parts["model"].update(unk_token=UNKNOWN)),
+    "short words only": ("word", lambda parts: parts["model"].update(max_input_chars_per_word=9)),
+    "no cut into units": ("word", lambda parts: parts.update(pre_tokenizer=None)),
+    "long texts cut": ("char", lambda parts: parts.update(truncation=CUT)),
+}
+
+
+@pytest.mark.parametrize("what", UNSPEAKABLE)
+def test_a_tokenizer_that_could_not_spell_every_text_is_refused(tmp_path: Path, what: str) -> None:
+    level, change = UNSPEAKABLE[what]
+    parts = json.loads(TOKENIZERS[level].content())
+    change(parts)
+    (tmp_path / "tokenizer.json").write_text(json.dumps(parts), encoding="utf-8")
+    with pytest.raises(UserError, match=r"tokenizer\.json is (damaged|not a tokenizer of this project)"):
+        Tokenizer.load(tmp_path / "tokenizer.json")
+
+
+def test_a_tokenizer_that_cuts_words_as_another_version_is_read(tmp_path: Path) -> None:
+    content = TOKENIZERS["word"].content().replace("aujourd", "hier")
+    (tmp_path / "tokenizer.json").write_text(content, encoding="utf-8")
+    assert Tokenizer.load(tmp_path / "tokenizer.json").vocab_size == TOKENIZERS["word"].vocab_size

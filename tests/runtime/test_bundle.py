@@ -1,4 +1,5 @@
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -89,6 +90,16 @@ def take_another_model(folder: Path) -> None:
     renew_hashes(folder)
 
 
+def take_another_graph(folder: Path) -> None:
+    shutil.copy(folder / "sampler.onnx", folder / "int8.onnx")
+    renew_hashes(folder)
+
+
+def become_a_pipe(folder: Path) -> None:
+    (folder / INFO).unlink()
+    os.mkfifo(folder / INFO)
+
+
 DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
     "a missing folder": (lambda b: shutil.rmtree(b), "is not a folder"),
     "a file": (become_a_file, "is not a folder"),
@@ -112,6 +123,8 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
         r"tokenizer\.json was altered",
     ),
     "half a json": (lambda b: (b / INFO).write_text((b / INFO).read_text()[:99]), r"bundle\.json is damaged"),
+    "brackets without end": (lambda b: (b / INFO).write_text("[" * 100_000), r"bundle\.json is damaged"),
+    "a pipe": (become_a_pipe, r"bundle\.json does not exist"),
     "no utf-8": (lambda b: (b / INFO).write_bytes(b"\xff\xfe"), r"bundle\.json is damaged"),
     "a foreign json": (lambda b: (b / INFO).write_text('{"a": 1}'), "does not describe a gptmodel bundle"),
     "a list": (lambda b: (b / INFO).write_text("[1]"), "does not describe a gptmodel bundle"),
@@ -121,6 +134,10 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "no hashes": (lambda b: altered_json(b, files={}), r"no size and sha256 of tokenizer\.json"),
     "no context": (lambda b: altered_json(b, context=None), "context: missing"),
+    "a context of nothing": (
+        lambda b: altered_json(b, context=0),
+        "context: input should be greater than or equal to 1",
+    ),
     "a corpus of another type": (
         lambda b: altered_json(b, corpus="Hugo"),
         r"corpus: input should be .*Origin.*, not 'Hugo'",
@@ -133,6 +150,7 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
         take_another_model,
         r"cannot load .*int8\.onnx",
     ),
+    "a graph of another kind": (take_another_graph, r"int8\.onnx is no graph of the kind int8"),
 }
 
 
@@ -216,6 +234,21 @@ def test_a_damaged_bundle_cannot_be_measured(folder: Path, capfd: pytest.Capture
         latency.measure(folder, Benchmark(prompt_tokens=5, new_tokens=9, batch_sizes=[1], repeats=1))
     assert stopped.value.code == 2
     assert capfd.readouterr().err.startswith("error: ")
+
+
+@pytest.mark.parametrize("threads", [0, -1, 1025, 1 << 40])
+def test_a_number_of_threads_beyond_sense_is_refused(folder: Path, threads: int) -> None:
+    with pytest.raises(UserError, match="threads must be between 1 and 1,024"):
+        Bundle.load(folder, "cpu", threads)
+
+
+def test_a_file_that_may_not_be_read_is_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def forbidden(path: Path) -> Never:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(files, "sha256", forbidden)
+    with pytest.raises(UserError, match=r"tokenizer\.json cannot be used \(Permission denied\): change its rights"):
+        Bundle.load(folder, "cpu")
 
 
 def test_the_folder_of_a_model_names_its_bundle(folder: Path, tmp_path: Path) -> None:

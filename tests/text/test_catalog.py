@@ -151,6 +151,14 @@ def test_what_is_no_corpus_is_refused(tmp_path: Path, monkeypatch: pytest.Monkey
         resolve(name, catalog.load(ROOT / "data" / "catalog.yaml"))
 
 
+def test_links_that_lead_in_circles_are_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_bytes(NOVEL)
+    (tmp_path / "inside").symlink_to(tmp_path)
+    found = resolve(str(tmp_path), {})
+    assert isinstance(found, OwnText)
+    assert [str(path) for path in found.paths] == ["a.txt"]
+
+
 def test_a_download_is_verified_kept_and_not_repeated(server: Server, tmp_path: Path) -> None:
     fetched = fetch(corpus(server.url), tmp_path / "raw")
     assert (tmp_path / "raw" / "roman.txt").read_bytes() == NOVEL

@@ -1,5 +1,5 @@
 """Write what in the documents is generated: docs/parameters.md from the types, the results in README.md,
-docs/training.md, docs/speed.md and docs/reliability.md from benchmarks/results/.
+docs/training.md, docs/speed.md and docs/reliability.md from benchmarks/results/, docs/errors.md from the tests.
 
     python -m tools.docs.generate --check    exit 1 if something is out of date
     python -m tools.docs.generate --write    renew it
@@ -17,8 +17,9 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from gptmodel import files, layout, params, strict
+from gptmodel.errors import UserError, one_line_errors
 from gptmodel.results.training import Speed
-from tools.docs import decoding, faults, threads, training
+from tools.docs import decoding, errors, faults, threads, training
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "benchmarks" / "results"
@@ -137,6 +138,7 @@ def results() -> dict[str, dict[str, str]]:
         "docs/training.md": {"training": training.tables(), "threads": threads.table()},
         "docs/speed.md": {"decoding": decoding.tables()},
         "docs/reliability.md": {"faults": faults.table()},
+        "docs/errors.md": errors.tables(),
     }
 
 
@@ -154,9 +156,12 @@ def _between(text: str, name: str, content: str) -> str:
     return f"{before}{begin}\n{content.strip()}\n{end}{rest.split(end)[1]}"
 
 
+@one_line_errors()
 def main() -> None:
     """Compare or renew, as the argument says."""
-    write = "--write" in sys.argv
+    if sys.argv[1:] not in (["--check"], ["--write"]):
+        raise UserError("python -m tools.docs.generate takes one argument: --check or --write")
+    write = sys.argv[1] == "--write"
     if write:
         record_default_run()
     stale = []

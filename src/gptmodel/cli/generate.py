@@ -3,9 +3,8 @@
 import json
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, BinaryIO
 
 from typer import Argument, Option
 
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
     from gptmodel.decoding.sequence import Settings
 
 SEPARATOR = "---"  # a line of its own between several texts
+MOST_BYTES = 1 << 26  # of all prompts
 
 
 @one_line_errors()
@@ -55,36 +55,28 @@ def generate(
     A long prompt is cut: the model sees the last tokens only, at most its context; the same goes for long texts.
     """
     from gptmodel import api
-    from gptmodel.decoding.sampling import Sampling, given_or_random
+    from gptmodel.decoding.sampling import InvalidSetting, Sampling, given_or_random
     from gptmodel.decoding.sequence import Settings
 
-    with _settings_as_options():
+    try:
         sampling = Sampling(temperature, top_k, top_p, repetition_penalty)
         settings = Settings(max_new_tokens, sampling, given_or_random(seed), tuple(map(_unescape, stop or ())))
+        if num_samples < 1:
+            raise InvalidSetting("num_samples", f"must be 1 or above, not {num_samples}")
+    except InvalidSetting as error:
+        raise UserError(f"--{error.field.replace('_', '-')} {error.reason}") from None
     texts = _prompts(prompts or [], prompts_file)
     model = api.load(bundle, device, threads, graph)
     say(f"{bundle}: {model.info.model}, {model.bundle.graph} on {model.bundle.device}, seed {settings.seed}")
     for line in model.notes(texts):
         say(f"note: {line}")
     if as_json or len(texts) * num_samples != 1:
-        with _settings_as_options():
-            _write_all(model.complete(texts, settings, num_samples), bundle, settings, as_json)
+        _write_all(model.complete(texts, settings, num_samples), bundle, settings, as_json)
     else:
         _write(texts[0])
         for _, delta in model.deltas(texts, settings):
             _write(delta.text)
         _write("\n")
-
-
-@contextmanager
-def _settings_as_options() -> Iterator[None]:
-    """Name the option where a setting makes no sense: --top-k for top_k."""
-    from gptmodel.decoding.sampling import InvalidSetting
-
-    try:
-        yield
-    except InvalidSetting as error:
-        raise UserError(f"--{error.field.replace('_', '-')} {error.reason}") from None
 
 
 def _write_all(finished: "Iterator[Generation]", bundle: Path, settings: "Settings", as_json: bool) -> None:
@@ -102,27 +94,35 @@ def _prompts(given: list[str], file: Path | None) -> list[str]:
     if given and file:
         raise UserError("give prompts as arguments or with --prompts-file, not both")
     if file:
-        lines = [line for line in _decode(_read(file), str(file)).split("\n") if line.strip()]
+        lines = [line for line in _decode(_bytes(file), str(file)).split("\n") if line.strip()]
         if not lines:
             raise UserError(f"{file} holds no prompt: write one per line")
         return lines
     if given in ([], ["-"]):
-        return [""] if sys.stdin.isatty() else [_decode(sys.stdin.buffer.read(), "standard input").removesuffix("\n")]
+        return [""] if sys.stdin.isatty() else [_decode(_read(sys.stdin.buffer), "standard input").removesuffix("\n")]
     for number, prompt in enumerate(given, 1):
         if any("\ud800" <= character <= "\udfff" for character in prompt):
             raise UserError(f"prompt {number} is not UTF-8: pass it through a file with --prompts-file")
     return given
 
 
-def _read(file: Path) -> bytes:
+def _bytes(file: Path) -> bytes:
     if str(file) == "-":
-        return sys.stdin.buffer.read()
+        return _read(sys.stdin.buffer)
     try:
-        return file.read_bytes()
+        with file.open("rb") as opened:
+            return _read(opened)
     except OSError as error:
         raise UserError(
             f"{file} cannot be read ({error.strerror}): name a text file with one prompt per line"
         ) from None
+
+
+def _read(opened: BinaryIO) -> bytes:
+    data = opened.read(MOST_BYTES + 1)
+    if len(data) > MOST_BYTES:
+        raise UserError(f"the prompts have more than {MOST_BYTES:,} bytes: cut them into several files")
+    return data
 
 
 def _decode(data: bytes, name: str) -> str:

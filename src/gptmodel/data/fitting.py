@@ -12,7 +12,16 @@ import tokenizers
 from tokenizers import models, trainers
 
 from gptmodel.data.pretokenizer import blocks
-from gptmodel.data.tokenizer import CONTINUES, UNKNOWN, Tokenizer, assemble, byte_letters, byte_level_units
+from gptmodel.data.tokenizer import (
+    CONTINUES,
+    UNKNOWN,
+    Tokenizer,
+    assemble,
+    byte_letters,
+    byte_level_units,
+    byte_pieces,
+    word_pieces,
+)
 from gptmodel.errors import UserError
 from gptmodel.params import Level, Tokenizers
 from gptmodel.progress import progress
@@ -96,8 +105,7 @@ def fit_word(text: str, vocab_size: int, min_count: int) -> Tokenizer:
     words = sorted(counter.get_vocab().items(), key=lambda item: item[1])
     tokens = list(dict.fromkeys([*pieces, *(word for word, _ in words)]))[:vocab_size]
     vocabulary = {token: index for index, token in enumerate(tokens)}
-    spelling = models.WordPiece(vocabulary, continuing_subword_prefix=CONTINUES, max_input_chars_per_word=1 << 30)
-    return assemble(spelling)
+    return assemble(word_pieces(vocabulary))
 
 
 def fit_bpe(text: str, vocab_size: int) -> Tokenizer:
@@ -125,13 +133,8 @@ def _reported(text: str, title: str) -> Iterator[str]:
 
 
 def _pieces(text: str) -> list[str]:
-    """Everything that spelling may need: bytes and seen characters, at the start of a unit (also after a space) or not.
-
-    A unit begins with a whole character, so the bytes 0x80-0xBF only continue; 0xC0, 0xC1 and 0xF5-0xFF are no UTF-8.
-    """
-    letters = byte_letters()
-    first = [letters[byte] for byte in (*range(0x80), *range(0xC2, 0xF5))]
-    rest = [*first, *letters[0x80:0xC0]]
+    """Everything that spelling may need: bytes and seen characters, at the start of a unit (or a space) or not."""
+    first, rest = byte_pieces()
     seen = sorted(set(text))
     first += [_spelling(character) for character in seen]
     after_space = {character for block in blocks(text) for character in AFTER_SPACE.findall(block)}

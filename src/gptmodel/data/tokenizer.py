@@ -48,17 +48,35 @@ class Tokenizer:
         """Read a tokenizer.json that this module saved; `UserError` if it is missing, damaged or of another kind."""
         try:
             text = path.read_text(encoding="utf-8")
-            parts = json.loads(text)
+            model, rest = _frame(text)
         except FileNotFoundError:
             raise UserError(f"{path} does not exist: run the encode stage, or copy the whole bundle") from None
-        except ValueError as error:  # not UTF-8, or not JSON
+        except (ValueError, RecursionError) as error:  # not UTF-8, not JSON, or nested without end
             raise UserError(f"{path} is damaged ({error}): write it again or copy it again") from None
-        if not _is_ours(parts):
+        if not _is_ours(model, rest):
             raise UserError(f"{path} is not a tokenizer of this project: take the tokenizer.json of the encode stage")
         try:
-            return cls(tokenizers.Tokenizer.from_str(text))
+            loaded = cls(tokenizers.Tokenizer.from_str(text))
         except Exception as error:  # the library raises this very class for whatever it cannot read
             raise UserError(f"{path} is damaged ({error}): write it again or copy it again") from error
+        if problem := loaded._problem():
+            raise UserError(f"{path} is damaged ({problem}): write it again or copy it again")
+        return loaded
+
+    def _problem(self) -> str:
+        """Return why the vocabulary cannot spell every text, "" if it can: the library aborts where it cannot."""
+        if list(self._vocabulary.values()) != list(range(self.vocab_size)):
+            return f"the ids of its {self.vocab_size:,} tokens do not run from 0 on"
+        if self.level == "char":
+            characters = all(len(token) == 1 or token == UNKNOWN for token in self._vocabulary)
+            return "" if characters and UNKNOWN in self._vocabulary else f"its tokens are not {UNKNOWN} and characters"
+        letters = set(byte_letters())
+        if not all(letters.issuperset(token.removeprefix(CONTINUES)) for token in self._vocabulary):
+            return "a token spells no bytes"
+        if self.level == "word":
+            first, rest = byte_pieces()
+            letters = {*first, *(CONTINUES + letter for letter in rest)}
+        return "" if self._vocabulary.keys() >= letters else "some bytes have no token"
 
     def content(self) -> str:
         """Return the text of tokenizer.json; equal tokenizers give equal text."""
@@ -141,6 +159,21 @@ def byte_letters() -> list[str]:
     return [chr(byte) if chr(byte) in alphabet else next(others) for byte in range(256)]
 
 
+def byte_pieces() -> tuple[list[str], list[str]]:
+    """Return the letters that a unit of text may begin with, and those that go on.
+
+    A unit begins with a whole character, so the bytes 0x80-0xBF only continue; 0xC0, 0xC1 and 0xF5-0xFF are no UTF-8.
+    """
+    letters = byte_letters()
+    first = [letters[byte] for byte in (*range(0x80), *range(0xC2, 0xF5))]
+    return first, [*first, *letters[0x80:0xC0]]
+
+
+def word_pieces(vocabulary: dict[str, int]) -> models.WordPiece:
+    """Return the model of the word level."""
+    return models.WordPiece(vocabulary, continuing_subword_prefix=CONTINUES, max_input_chars_per_word=1 << 30)
+
+
 def byte_level_units() -> pre_tokenizers.Sequence:
     """Return the cut into units, each spelled in byte letters."""
     byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
@@ -163,14 +196,25 @@ def assemble(model: models.Model) -> Tokenizer:
     return Tokenizer(inner)
 
 
-def _is_ours(parts: Any) -> bool:
-    """Whether parsed JSON has a model of ours, joins its tokens as we do, and does nothing else to the text."""
-    match parts:
-        case {"model": {"type": "WordLevel" | "WordPiece" | "BPE" as kind}, "decoder": decoder}:
-            ours = json.loads(assemble(getattr(models, kind)())._inner.to_str())
-            return bool(decoder == ours["decoder"] and not parts.get("added_tokens") and not parts.get("normalizer"))
+def _frame(text: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return what a tokenizer.json says of its model beside the vocabulary, and the rest but regular expressions."""
+    parts = json.loads(text, object_hook=lambda part: "" if "Regex" in part else part)
+    if not isinstance(parts, dict) or not isinstance(parts.get("model"), dict):
+        return {}, {}
+    return {**parts["model"], "vocab": "", "merges": ""}, {**parts, "model": "", "version": ""}
+
+
+def _is_ours(model: dict[str, Any], rest: dict[str, Any]) -> bool:
+    """Whether it cuts the text and joins its tokens as we do (other versions: other words), and does nothing else."""
+    match model.get("type"):
+        case "WordLevel" | "BPE" as kind:
+            own = getattr(models, kind)()
+        case "WordPiece":
+            own = word_pieces({})
         case _:
             return False
+    own_model, own_rest = _frame(assemble(own)._inner.to_str())
+    return {**own_model, **model} == own_model and rest == own_rest
 
 
 def naming_nats(ids: Ids, unknown_id: int | None) -> Floats:

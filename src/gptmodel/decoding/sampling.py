@@ -18,6 +18,7 @@ from gptmodel.arrays import Floats, Ints, Logits, Mask
 from gptmodel.errors import UserError
 
 RANDOM_SEEDS = 1 << 32  # few digits, to be typed again
+STRONGEST = 1e9  # penalty; far beyond it scores overflow, and there is nothing to choose from
 COLDEST = 1e-200  # temperatures below would overflow; at it all but the likeliest weigh 0 already
 
 
@@ -54,8 +55,9 @@ class Sampling:
             raise InvalidSetting("top_k", f"must be 0 (all tokens) or above, not {self.top_k}")
         if not 0 < self.top_p <= 1:
             raise InvalidSetting("top_p", f"must be above 0 and at most 1 (all tokens), not {self.top_p}")
-        if not 0 < self.repetition_penalty < math.inf:
-            raise InvalidSetting("repetition_penalty", f"must be above 0 (1: none), not {self.repetition_penalty}")
+        if not 1 / STRONGEST <= self.repetition_penalty <= STRONGEST:
+            reason = f"must be between {1 / STRONGEST:g} and {STRONGEST:g} (1: none), not {self.repetition_penalty}"
+            raise InvalidSetting("repetition_penalty", reason)
 
 
 def given_or_random(seed: int | None) -> int:

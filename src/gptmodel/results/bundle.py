@@ -59,7 +59,7 @@ class BundleInfo(Record):
     format_version: Literal[4] = 4
     model: str = Field(description="its name under models: in params.yaml")
     level: Level
-    context: int = Field(description="tokens the model looks back on (1 for a bigram)")
+    context: int = Field(ge=1, description="tokens the model looks back on (1 for a bigram)")
     vocab_size: int
     network: Network = Field(discriminator="network", description="kind and sizes, as in params.yaml")
     parameters: int

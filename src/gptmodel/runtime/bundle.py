@@ -14,7 +14,7 @@ from typing import Any
 from gptmodel import files
 from gptmodel.data.tokenizer import Tokenizer
 from gptmodel.decoding.engine import Decoder
-from gptmodel.errors import UserError
+from gptmodel.errors import UserError, usable_paths
 from gptmodel.results.bundle import FORMAT, FORMAT_VERSION, BundleInfo, FileEntry
 from gptmodel.runtime import graphs
 from gptmodel.runtime.graphs import GRAPHS, GraphSpec
@@ -39,6 +39,7 @@ class Bundle:
     decoder: Decoder
 
     @classmethod
+    @usable_paths()
     def load(
         cls, path: Path, device: Device = "auto", threads: int = 1, graph: str | None = None, exact: bool = False
     ) -> "Bundle":
@@ -70,12 +71,14 @@ class Bundle:
         return cls(folder, info, tokenizer, spec.name, device, threads, decoder)
 
 
+@usable_paths()
 def find(path: Path) -> Path:
     """Return the folder of the bundle that `path` names: itself, or `path`/bundle where that holds one."""
     inside = path / "bundle"
     return inside if (inside / INFO).is_file() and not (path / INFO).exists() else path
 
 
+@usable_paths()
 def read_info(path: Path) -> BundleInfo:
     """Return bundle.json after checking it, and that the files that it names are there in full length."""
     info = _parse(path)
@@ -89,6 +92,7 @@ def read_info(path: Path) -> BundleInfo:
     return info
 
 
+@usable_paths()
 def check(path: Path, info: BundleInfo, names: Iterable[str] | None = None) -> None:
     """Check files of a bundle (default: all that it names) against their SHA-256; `UserError` if one differs."""
     for name in info.files if names is None else names:
@@ -109,11 +113,13 @@ def _parse(path: Path) -> BundleInfo:
     file = path / INFO
     if not path.is_dir():
         raise UserError(f"{path} is not a folder: name that of a bundle (models/NAME/bundle), or run `dvc pull`")
+    if not file.is_file():
+        raise UserError(
+            f"{file} does not exist, so {path} is no bundle: name models/NAME or its bundle/, or make one (`dvc repro`)"
+        )
     try:
         values: Any = json.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"{file} does not exist, so {path} is no bundle: name a bundle or {REMEDY}") from None
-    except ValueError as error:  # not UTF-8, or not JSON
+    except (ValueError, RecursionError) as error:  # not UTF-8, not JSON, or nested without end
         raise UserError(f"{file} is damaged ({error}): {REMEDY}") from None
     if not isinstance(values, dict) or values.get("format") != FORMAT:
         raise UserError(f"{file} does not describe a gptmodel bundle: name a folder written by the export stage")

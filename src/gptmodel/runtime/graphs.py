@@ -41,12 +41,15 @@ class GraphSpec:
         return (self.file, *self.companions)
 
     def open(self, folder: Path, context: int, device: ChosenDevice, threads: int) -> Decoder:
-        """Return its decoder; `UserError` as `session.open_session`."""
-        if self.every_network:
-            return OnnxDecoder(folder / self.file, context, device, threads)
-        if self.companions:
-            return DeviceDecoder(folder / self.file, folder / SAMPLER, device, threads)
-        return FastDecoder(folder / self.file, device, threads)
+        """Return its decoder; `UserError` as `session.open_session`, and for a graph of another kind."""
+        try:
+            if self.every_network:
+                return OnnxDecoder(folder / self.file, context, device, threads)
+            if self.companions:
+                return DeviceDecoder(folder / self.file, folder / SAMPLER, device, threads)
+            return FastDecoder(folder / self.file, device, threads)
+        except (LookupError, UnicodeDecodeError) as error:  # it has other inputs or outputs
+            raise UserError(f"{folder / self.file} is no graph of the kind {self.name}: export it again") from error
 
 
 _SLOWEST_FIRST = (

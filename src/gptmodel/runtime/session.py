@@ -21,6 +21,7 @@ from gptmodel.errors import UserError
 Device = Literal["auto", "cpu", "cuda"]  # as it is asked for
 ChosenDevice = Literal["cpu", "cuda"]  # as it is
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
+MOST_THREADS = 1024  # more are started one by one, for minutes, before the first token
 FATAL_ONLY = 4  # severity of ONNX Runtime's log on standard error
 
 
@@ -65,8 +66,8 @@ def open_session(model: Path | bytes, device: ChosenDevice, threads: int, **cuda
         UserError: onnxruntime is not installed, the model cannot be read, or (`CudaNotLoaded`) there is no CUDA.
     """
     ort = onnxruntime()
-    if threads < 1:
-        raise UserError(f"threads must be 1 or above, not {threads}")
+    if not 1 <= threads <= MOST_THREADS:
+        raise UserError(f"threads must be between 1 and {MOST_THREADS:,}, not {threads}: one for each core is the most")
     options = ort.SessionOptions()
     options.log_severity_level = FATAL_ONLY
     options.intra_op_num_threads = threads
@@ -79,7 +80,8 @@ def open_session(model: Path | bytes, device: ChosenDevice, threads: int, **cuda
         providers = [(CUDA, {"use_tf32": "0", **cuda}), CPU]
     source = model if isinstance(model, bytes) else str(model)
     try:
-        session = ort.InferenceSession(source, options, providers=providers)
+        # On the CPU there is nothing to fall back to, and it would say so on standard output.
+        session = ort.InferenceSession(source, options, providers=providers, enable_fallback=int(device == "cuda"))
     except _load_errors() as error:
         name = "the model" if isinstance(model, bytes) else str(model)
         raise UserError(f"ONNX Runtime {ort.__version__} cannot load {name}: {error}: export it again") from None
@@ -104,4 +106,5 @@ def _load_errors() -> tuple[type[Exception], ...]:
     from onnxruntime.capi import onnxruntime_pybind11_state as state
 
     of_the_file = (state.InvalidArgument, state.InvalidGraph, state.InvalidProtobuf, state.NoModel, state.NoSuchFile)
-    return (*of_the_file, state.Fail, state.NotImplemented, state.RuntimeException)
+    not_text = UnicodeDecodeError  # of a message that quotes the file
+    return (*of_the_file, state.Fail, state.NotImplemented, state.RuntimeException, not_text)

@@ -4,9 +4,11 @@ Every catalogued file has an immutable source, a size and a SHA-256, and is veri
 """
 
 import difflib
+import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
-from typing import Annotated, NamedTuple, Self
+from typing import Annotated, NamedTuple, Never, Self
 
 from pydantic import Field, model_validator
 
@@ -85,16 +87,15 @@ def resolve(corpus: str, catalog: dict[str, Corpus]) -> Named | OwnText:
     """
     if corpus in catalog:
         return Named(corpus, catalog[corpus])
-    path = Path(corpus).expanduser()
+    try:
+        path = Path(corpus).expanduser()
+    except RuntimeError:
+        raise UserError(f"corpus: {corpus} names the home of nobody known here: give the whole path") from None
     if path.is_dir():
-        found = sorted(
-            PurePosixPath(file.relative_to(path).as_posix())
-            for file in path.rglob("*")
-            if file.suffix.lower() == ".txt" and file.is_file() and not file.name.startswith(".")
-        )
+        found = sorted(_texts(path))
         if not found:
             raise UserError(f"corpus: {corpus} holds no .txt file: put your text there as plain text (.txt)")
-        return OwnText(path.resolve().name, path, tuple(found))
+        return OwnText(_utf8(Path(path.resolve().name)).name, path, tuple(found))
     if path.is_file():
         if path.suffix.lower() != ".txt":
             raise UserError(f"corpus: {corpus} is not a .txt file: save your text as plain text (.txt)")
@@ -113,7 +114,8 @@ def fetch(source: Named | OwnText, folder: Path, said: Book | None = None) -> Fe
     What params.yaml has `said` of the text stands before what is known of it.
 
     Raises:
-        UserError: a file of the catalog cannot be had or has another hash; a file of yours cannot be read.
+        UserError: a file of the catalog cannot be had or has another hash.
+        OSError: a file of yours cannot be read.
     """
     if isinstance(source, Named):
         paths = {file.name: _get(file) for file in source.corpus.files}
@@ -131,6 +133,30 @@ def fetch(source: Named | OwnText, folder: Path, said: Book | None = None) -> Fe
     return fetched
 
 
+def _texts(folder: Path) -> Iterator[PurePosixPath]:
+    """Yield the .txt files below a folder; `UserError` for one that fetch cannot copy, so that no text is left out."""
+
+    def refuse(error: OSError) -> Never:
+        raise error
+
+    for inside, _, names in os.walk(folder, onerror=refuse):  # links to folders are not followed: they may be circles
+        for path in (Path(inside, name) for name in names if not name.startswith(".")):
+            if path.suffix.lower() != ".txt":
+                continue
+            if not path.is_file():
+                raise UserError(f"{path} is no plain file (a link that leads nowhere, a pipe or a device): remove it")
+            relative = _utf8(path).relative_to(folder)
+            if relative.parts[0] == DESCRIPTION:
+                raise UserError(f"{folder / DESCRIPTION} is a folder, but fetch writes a file of this name: rename it")
+            yield PurePosixPath(relative.as_posix())
+
+
+def _utf8(path: Path) -> Path:
+    if any("\ud800" <= character <= "\udfff" for character in str(path)):
+        raise UserError(f"the name of {path} is not UTF-8: rename it")
+    return path
+
+
 def _get(file: CataloguedFile) -> Path:
     if kept := downloads.from_mirror(file) or downloads.from_cache(file):
         return kept
@@ -143,8 +169,5 @@ def _copied(source: Path, folder: Path, name: str) -> TextFile:
     """Copy a file into `folder` under `name` and describe the copy."""
     target = folder / name
     target.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        shutil.copyfile(source, target)
-    except PermissionError as error:
-        raise UserError(f"{source} cannot be read ({error.strerror}): check its rights") from None
+    shutil.copyfile(source, target)
     return TextFile(name=name, bytes=target.stat().st_size, sha256=files.sha256(target))
