@@ -8,7 +8,7 @@ from gptmodel.data.dataset import Dataset
 from gptmodel.errors import one_line_errors
 from gptmodel.model import devices
 from gptmodel.tracking import outputs
-from gptmodel.training import batches, distributed, experiment, session, signals
+from gptmodel.training import batches, demand, distributed, experiment, session, signals
 from pipelines import arguments
 
 
@@ -26,6 +26,7 @@ def main() -> None:
         described = experiment.describe(name, settings, data, device.type)
         folder = layout.ModelFolder(name)
         own_device = world.device(device)
+        demand.check_memory(name, model, settings.engine, described.meta.vocab_size, own_device, world.size)
         with (
             session.held(described, settings.timeline, settings.resume, own_device, world, asked) as training,
             outputs.watching(described.meta, folder, tracked=world.is_main) as observer,

@@ -4,11 +4,14 @@ Everything else (a bug) keeps its traceback.
 """
 
 import errno
+import reprlib
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_SHORT = reprlib.Repr()
+_SHORT.maxlevel, _SHORT.maxlist, _SHORT.maxdict, _SHORT.maxstring, _SHORT.maxlong, _SHORT.maxother = 2, 4, 4, 80, 80, 80
 
 
 class UserError(Exception):
@@ -21,6 +24,15 @@ class Stopped(Exception):
     def __init__(self, signum: int, message: str) -> None:
         super().__init__(message)
         self.signum = signum
+
+
+def shown(value: object) -> str:
+    """Return how a value stands in an error: printable, on one line, cut where it is long.
+
+    >>> shown("a\\x1b[0m"), shown([1, [2, [3]]])
+    ("'a\\\\x1b[0m'", '[1, [2, [...]]]')
+    """
+    return _SHORT.repr(value)
 
 
 @contextmanager

@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from gptmodel import memory
 from gptmodel.arrays import Floats, Ids
 from gptmodel.data.dataset import Dataset
 from gptmodel.data.tokenizer import naming_nats
@@ -82,6 +83,17 @@ class Counted:
         self.scores.write(folder / "baselines.json")
         write_text(folder / "baselines.csv", self.table().to_csv(index=False, lineterminator="\n"))
         self.costs.write(folder / surprisal.FILE)
+
+
+def check_memory(characters: int, order: int) -> None:
+    """Refuse an order that a training text of so many characters cannot be counted to in this machine's memory.
+
+    Measured on books and on random text: counting holds 57 bytes a character at once, and 24 for each order from about
+    the eighth on, where nearly every n-gram is another one; only those beyond the 20th count here.
+    """
+    needed = characters * (57 + 24 * max(0, order - 20))
+    what = f"baselines.order: {order} of {characters:,} characters of training text"
+    memory.require(needed, memory.present(), what, "lower the order" if order > 20 else "take a shorter text")
 
 
 def count(data: Dataset, texts: Mapping[SplitName, str], order: int) -> Counted:
