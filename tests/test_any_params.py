@@ -188,7 +188,7 @@ def test_many_bytes_are_parameters_or_one_line(tmp_path: Path, data: bytes) -> N
 
 
 @pytest.mark.long
-@settings(many, max_examples=50_000)
+@settings(many, max_examples=10_000)
 @given(values=damaged_values() | ANY_VALUE)
 def test_many_values_are_parameters_or_one_line(values: Any) -> None:
     refusal(lambda: strict.parse(Params, values, Path("params.yaml")))
