@@ -9,8 +9,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from gptmodel.errors import UserError, shown
 
 Section = TypeVar("Section", bound=BaseModel)
-NETWORKS = ("bigram", "gpt")
-KIND_PLACE = 2  # pydantic's path of a mistake is models.NAME.KIND.KEY, the file's models.NAME.KEY
+NETWORKS = ("bigram", "gpt")  # pydantic puts the kind of a model into the path of a mistake; no such key is in the file
 LARGEST_BYTES = 1 << 18  # of a file that a person writes; params.yaml has 8 KB
 LONGEST_PLAIN = 100  # characters
 
@@ -85,19 +84,20 @@ def _first_mistake(error: ValidationError) -> str:
     An unknown key comes first: it is usually the misspelling of the one that is missing.
     """
     first = min(error.errors(include_url=False), key=lambda mistake: mistake["type"] != "extra_forbidden")
-    path = [str(part) for place, part in enumerate(first["loc"]) if place != KIND_PLACE or part not in NETWORKS]
+    place = first["loc"]
+    named = ("models",)  # a name below it may be the word for a kind
+    path = [str(part) for index, part in enumerate(place) if part not in NETWORKS or place[:index] == named]
     match first["type"]:
         case "extra_forbidden":
-            close = difflib.get_close_matches(str(first["loc"][-1]), _known_keys(), n=1)
+            close = difflib.get_close_matches(str(place[-1]), _known_keys(), n=1)
             problem = f"unknown key: {f'did you mean {close[0]}?' if close else 'remove it'}"
         case "missing":
             problem = "missing: give it a value (docs/parameters.md describes it)"
         case "value_error":
             problem = str(first["ctx"]["error"])
         case "union_tag_invalid" | "union_tag_not_found":  # their input is the whole entry
-            kind = first["ctx"]["discriminator"].strip("'")
+            path.append(first["ctx"]["discriminator"].strip("'"))
             given = shown(first["ctx"]["tag"]) if "tag" in first["ctx"] else "missing"
-            path.append(kind)
             problem = f"must be one of {', '.join(map(repr, NETWORKS))}, not {given}"
         case _:
             problem = f"{first['msg'][0].lower()}{first['msg'][1:]}, not {shown(first['input'])}"

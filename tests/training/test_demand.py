@@ -35,7 +35,7 @@ def present(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("muon", [0.0, MUON])
-@pytest.mark.parametrize("layers", [1, 2, 5])
+@pytest.mark.parametrize("layers", [1, 5])
 @pytest.mark.parametrize("kind", CONFIGS)
 def test_the_demand_is_what_a_training_holds(kind: str, layers: int, muon: float) -> None:
     changes: dict[str, Any] = {} if kind == "bigram" else {"n_layer": layers}
@@ -44,9 +44,9 @@ def test_the_demand_is_what_a_training_holds(kind: str, layers: int, muon: float
     asked = demand.of(model(kind, muon_learning_rate=muon, **changes), VOCAB_SIZE)
     weights = networks.weights(trained.network)
     moments = {name: tensor for name, tensor in trained.state()[0].items() if name.startswith("optimizer/")}
-    held = 3 * [*weights.values()] + [tensor for name, tensor in moments.items() if not name.endswith("/step")]
+    held = 2 * [*weights.values()] + [tensor for name, tensor in moments.items() if not name.endswith("/step")]
     assert asked.parameters == networks.count_parameters(trained.network)
-    assert asked.bytes == sum(tensor.nbytes for tensor in held)  # weights, gradients, the best weights; moments
+    assert asked.bytes == sum(tensor.nbytes for tensor in held)  # weights, gradients; moments
     assert asked.flops_per_token == networks.flops_per_token(trained.network)
 
 
@@ -92,7 +92,7 @@ def test_what_cannot_fit_is_refused_within_a_second(
 def test_every_process_needs_memory_of_its_own(present: None) -> None:
     large = model("modern", n_embd=4096, n_hidden=10_000, n_layer=5, muon_learning_rate=MUON)  # 15.2 GB
     demand.check_memory("mine", large, EAGER, VOCAB_SIZE, CPU, 1)
-    with pytest.raises(UserError, match="30 GB of memory"):
+    with pytest.raises(UserError, match="27 GB of memory"):
         demand.check_memory("mine", large, EAGER, VOCAB_SIZE, CPU, 2)
 
 

@@ -85,15 +85,20 @@ class Counted:
         self.costs.write(folder / surprisal.FILE)
 
 
-def check_memory(characters: int, order: int) -> None:
-    """Refuse an order that a training text of so many characters cannot be counted to in this machine's memory.
+def least_bytes(characters: int, order: int) -> int:
+    """Return the memory that counting a training text takes, at least.
 
-    Measured on books and on random text: counting holds 57 bytes a character at once, and 24 for each order from about
-    the eighth on, where nearly every n-gram is another one; only those beyond the 20th count here.
+    Measured: 57 bytes a character while an order is counted, and 24 that stay for each order from about the eighth
+    on, where nearly every n-gram of a book is another one. Only the orders beyond the 20th are added here.
     """
-    needed = characters * (57 + 24 * max(0, order - 20))
-    what = f"baselines.order: {order} of {characters:,} characters of training text"
-    memory.require(needed, memory.present(), what, "lower the order" if order > 20 else "take a shorter text")
+    return characters * (50 + 24 * max(0, order - 20))
+
+
+def check_memory(characters: int, order: int) -> None:
+    """Refuse an order that a training text of so many characters cannot be counted to in this machine's memory."""
+    what = f"baselines.order: {order} with {characters:,} characters of training text"
+    remedy = "lower the order or take a shorter text"
+    memory.require(least_bytes(characters, order), memory.present(), what, remedy)
 
 
 def count(data: Dataset, texts: Mapping[SplitName, str], order: int) -> Counted:

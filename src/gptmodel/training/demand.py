@@ -24,7 +24,7 @@ class Demand(NamedTuple):
     """What one process needs, at least."""
 
     parameters: int
-    bytes: int  # weights, gradients, moments and the best weights so far
+    bytes: int  # weights, gradients and moments
     flops_per_token: float
 
 
@@ -47,7 +47,7 @@ def _counted(model: Model, vocab_size: int) -> Demand:
     hidden = networks.hidden_matrices(network) if model.muon_learning_rate else []
     parameters = networks.count_parameters(network)
     by_muon = sum(matrix.weight.numel() for matrix in hidden)  # one moment, AdamW has two
-    return Demand(parameters, FLOAT * (5 * parameters - by_muon), networks.flops_per_token(network))
+    return Demand(parameters, FLOAT * (4 * parameters - by_muon), networks.flops_per_token(network))
 
 
 def window_bytes(model: Model, vocab_size: int, on_cpu: bool) -> int:
@@ -71,7 +71,7 @@ def check_memory(
         needed += window_bytes(model, vocab_size, device.type == "cpu")
     present = None
     if device.type == "cpu":
-        needed *= processes
+        needed = processes * needed + FLOAT * demand.parameters  # of the best weights so far, on one process
         present = memory.present()
     elif device.type == "cuda":
         present = torch.cuda.get_device_properties(device).total_memory
