@@ -4,16 +4,11 @@ Everything else (a bug) keeps its traceback.
 """
 
 import errno
-import reprlib
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-_SHORT = reprlib.Repr()
-_SHORT.maxlevel = 2
-_SHORT.maxlist = _SHORT.maxdict = 4
-_SHORT.maxstring = _SHORT.maxlong = _SHORT.maxother = 80
 
 
 class UserError(Exception):
@@ -26,15 +21,6 @@ class Stopped(Exception):
     def __init__(self, signum: int, message: str) -> None:
         super().__init__(message)
         self.signum = signum
-
-
-def shown(value: object) -> str:
-    """Return how a value stands in an error: printable, on one line, cut where it is long.
-
-    >>> shown("a\\x1b[0m"), shown([1, [2, [3]]])
-    ("'a\\\\x1b[0m'", '[1, [2, [...]]]')
-    """
-    return _SHORT.repr(value)
 
 
 @contextmanager

@@ -292,4 +292,4 @@ def load(path: Path) -> Params:
 
 
 if __name__ == "__main__":  # python -m gptmodel.params [params.yaml]: check it, as `make repro` does first
-    one_line_errors()(load)(Path(*sys.argv[1:] or ["params.yaml"]))
+    one_line_errors()(load)(Path(sys.argv[1]))

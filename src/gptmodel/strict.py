@@ -1,17 +1,22 @@
 """YAML and JSON files as strictly typed values; the first mistake in one is a sentence with the key and the remedy."""
 
 import difflib
+import reprlib
 from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from gptmodel.errors import UserError, shown
+from gptmodel.errors import UserError
 
 Section = TypeVar("Section", bound=BaseModel)
 NETWORKS = ("bigram", "gpt")  # pydantic puts the kind of a model into the path of a mistake; no such key is in the file
 LARGEST_BYTES = 1 << 18  # of a file that a person writes; params.yaml has 8 KB
 LONGEST_PLAIN = 100  # characters
+_SHORT = reprlib.Repr()
+_SHORT.maxlevel = 2
+_SHORT.maxlist = _SHORT.maxdict = 4
+_SHORT.maxstring = _SHORT.maxlong = _SHORT.maxother = 80
 
 
 class Strict(BaseModel):
@@ -102,6 +107,15 @@ def _first_mistake(error: ValidationError) -> str:
         case _:
             problem = f"{first['msg'][0].lower()}{first['msg'][1:]}, not {shown(first['input'])}"
     return f"{'.'.join(map(_plain, path)) or 'the file'}: {problem}"
+
+
+def shown(value: object) -> str:
+    """Return how a value stands in an error: printable, on one line, cut where it is long.
+
+    >>> shown("a\\x1b[0m"), shown([1, [2, [3]]])
+    ("'a\\\\x1b[0m'", '[1, [2, [...]]]')
+    """
+    return _SHORT.repr(value)
 
 
 def _plain(text: str) -> str:

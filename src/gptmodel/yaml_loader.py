@@ -9,7 +9,8 @@ from typing import Any
 
 import yaml
 
-from gptmodel.errors import UserError, shown
+from gptmodel.errors import UserError
+from gptmodel.strict import shown
 
 DEEPEST = 20  # collections inside each other; params.yaml has 4
 MOST_VALUES = 50_000  # aliases written out, which can double at every line; params.yaml has 400
