@@ -14,7 +14,9 @@ def main() -> None:
     """Count the characters of the training split and score validation and test, order by order."""
     arguments.none()
     order = params.load(layout.PARAMS).baselines.order
-    counted = baselines.count(Dataset.read(layout.TOKENS / "char"), read_splits(layout.TEXT), order)
+    data = Dataset.read(layout.TOKENS / "char")
+    baselines.check_memory(len(data.ids["train"]), order)
+    counted = baselines.count(data, read_splits(layout.TEXT), order)
     with whole_folder(layout.BASELINES) as folder:
         counted.write(folder)
     print(counted.table().round(3).to_string(index=False))

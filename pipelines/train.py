@@ -9,7 +9,7 @@ from gptmodel.decoding import samples
 from gptmodel.errors import one_line_errors
 from gptmodel.model import devices
 from gptmodel.tracking import outputs
-from gptmodel.training import batches, distributed, experiment, session, signals
+from gptmodel.training import batches, demand, distributed, experiment, session, signals
 from pipelines import arguments
 
 
@@ -31,6 +31,7 @@ def main() -> None:
         if folder.path.exists():
             folder.path.mkdir(exist_ok=True)  # a file in its place is found before the training, not after it
         own_device = world.device(device)
+        demand.check_memory(name, model, settings.engine, described.meta.vocab_size, own_device, world.size)
         with (
             session.held(described, timeline, settings.resume, own_device, world, asked) as training,
             outputs.watching(described.meta, folder, tracked=world.is_main) as observer,

@@ -1,3 +1,4 @@
+import math
 from pathlib import Path
 
 import pytest
@@ -56,7 +57,8 @@ def test_params_only_checks_and_changes_no_value(path: Path) -> None:
         ("models.gpt-char.n_embd", 130, ["models.gpt-char", "n_embd (130)", "n_head (4)"]),
         ("models.gpt-char.n_head", 16, ["models.gpt-char", "head size", "multiple of 16"]),
         ("models.gpt-char.tokenizer", "syllable", ["models.gpt-char.tokenizer", "'syllable'"]),
-        ("models.gpt-char.network", "lstm", ["models.gpt-char", "lstm"]),
+        ("models.gpt-char.network", "lstm", ["models.gpt-char.network", "'bigram', 'gpt', not 'lstm'"]),
+        ("models.gpt-char.network", None, ["models.gpt-char.network", "missing"]),
         ("models.gpt-char.warmup_steps", 100_000, ["models.gpt-char", "warmup_steps"]),
         ("models.gpt-char.warmdown", 0.0, ["models.gpt-char.warmdown", "0.0"]),
         ("models.gpt-char.final_rate", 1.0, ["models.gpt-char.final_rate", "1.0"]),
@@ -81,6 +83,23 @@ def test_params_only_checks_and_changes_no_value(path: Path) -> None:
         ("threads", 0, ["threads: must be auto or a whole number from 1 to 1024"]),
         ("threads", 1e12, ["threads: must be auto or a whole number from 1 to 1024"]),
         ("threads", "all", ["threads: must be auto or a whole number from 1 to 1024"]),
+        ("seed", 2**63, ["seed", "less than 9223372036854775808", "not 9223372036854775808"]),
+        ("models.gpt-char.learning_rate", math.inf, ["models.gpt-char.learning_rate", "finite", "inf"]),
+        ("models.gpt-char.weight_decay", math.nan, ["models.gpt-char.weight_decay", "finite", "nan"]),
+        ("models.gpt-char.gradient_clip", 1e31, ["models.gpt-char.gradient_clip", "1e+31"]),
+        ("models.gpt-char.n_layer", 10**8, ["models.gpt-char.n_layer", "10000", "100000000"]),
+        ("models.gpt-char.n_embd", 16 * 10**9, ["models.gpt-char.n_embd", "1000000", "16000000000"]),
+        ("models.gpt-char.context", 10**12, ["models.gpt-char.context", "1000000"]),
+        ("models.gpt-char.batch_size", 10**12, ["models.gpt-char.batch_size", "1000000"]),
+        ("models.gpt-char.steps", 10**21, ["models.gpt-char.steps", "1000000000"]),
+        ("tokenizers.word.vocab_size", 10**23, ["tokenizers.word.vocab_size", "1000000"]),
+        ("tokenizers.bpe.vocab_size", 10**23, ["tokenizers.bpe.vocab_size", "1000000"]),
+        ("tokenizers.word.min_count", 10**20, ["tokenizers.word.min_count", "1000000000"]),
+        ("baselines.order", 10**6, ["baselines.order", "100", "1000000"]),
+        ("samples.temperatures", [math.inf], ["samples.temperatures.0", "finite"]),
+        ("samples.max_new_tokens", 10**9, ["samples.max_new_tokens", "1000000"]),
+        ("corpus", "a\0b", ["corpus.path", r"'a\x00b'"]),
+        ("corpus", 5000 * "a", ["corpus.path", "4096"]),
     ],
 )
 def test_a_wrong_value_is_one_line_that_names_the_key(
@@ -97,7 +116,7 @@ def test_a_wrong_value_is_one_line_that_names_the_key(
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("seed: 1\nseed: 2\n", ["line 1", "'seed'", "twice"]),
+        ("seed: 1\nseed: 2\n", ["line 2", "'seed'", "twice"]),
         ("seed: [1\n", ["line 2", "not valid YAML"]),
         ("", ["the file"]),
         ("just words", ["the file"]),
@@ -124,6 +143,20 @@ def test_numbers_are_read_as_people_write_them(tmp_path: Path) -> None:
     path = tmp_path / "numbers.yaml"
     path.write_text("a: 1e-3\nb: 1.0e-3\nc: 3\nd: -2E4\ne: 1e\n")
     assert strict.read_yaml(path) == {"a": 1e-3, "b": 1e-3, "c": 3, "d": -2e4, "e": "1e"}
+
+
+def test_a_lone_surrogate_is_no_text(tmp_path: Path) -> None:
+    text = (ROOT / "params.yaml").read_text(encoding="utf-8").replace("prompt: auto", r'prompt: "Il \ud800"')
+    (tmp_path / "params.yaml").write_text(text, encoding="utf-8")
+    with pytest.raises(UserError, match=r"timeline\.prompt: .*unicode.*not 'Il \\ud800'"):
+        params.load(tmp_path / "params.yaml")
+
+
+def test_a_model_may_have_the_name_of_a_network(tmp_path: Path) -> None:
+    values = strict.read_yaml(ROOT / "params.yaml")
+    values["models"] = {"gpt": {**values["models"]["gpt-char"], "n_layer": 0}}
+    with pytest.raises(UserError, match=r"models\.gpt\.n_layer: "):
+        strict.parse(params.Params, values, Path("params.yaml"))
 
 
 def test_values_cannot_be_changed() -> None:

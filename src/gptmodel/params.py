@@ -9,18 +9,12 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
+from gptmodel.bounds import Count, Location, Name, NotNegative, Part, Positive, Prompts, Seed, Share, Size, Text, Whole
 from gptmodel.errors import UserError, one_line_errors
 from gptmodel.machine import Threads
 from gptmodel.strict import Strict, parse, read_yaml
 
 Level = Literal["char", "word", "bpe"]
-Count = Annotated[int, Field(ge=1)]
-Share = Annotated[float, Field(ge=0, lt=1)]
-Positive = Annotated[float, Field(gt=0)]
-NotNegative = Annotated[float, Field(ge=0)]
-Part = Annotated[float, Field(gt=0, le=1)]
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
-Prompts = Annotated[list[str], BeforeValidator(lambda one: [one] if isinstance(one, str) else one), Field(min_length=1)]
 
 HEAD_SIZE_MULTIPLE = 16  # ONNX Runtime's GroupQueryAttention with rotary positions and the fast GPU kernels want it
 
@@ -28,9 +22,9 @@ HEAD_SIZE_MULTIPLE = 16  # ONNX Runtime's GroupQueryAttention with rotary positi
 class Book(Strict):
     """The text, whose path may stand alone (`corpus: PATH`), and its title page, which never retrains."""
 
-    path: str = Field(min_length=1, description="a name in data/catalog.yaml, or the path of your .txt file or folder")
-    title: str | None = Field(None, min_length=1, description="`null`: the catalog's, or the file's name")
-    author: str | None = Field(None, min_length=1, description="`null`: the catalog's")
+    path: Location = Field(description="a name in data/catalog.yaml, or the path of your .txt file or folder")
+    title: Text | None = Field(None, min_length=1, description="`null`: the catalog's, or the file's name")
+    author: Text | None = Field(None, min_length=1, description="`null`: the catalog's")
     language: str | None = Field(None, pattern="^[a-z]{2,3}$", description="`null`: the catalog's, or as found out")
 
 
@@ -84,14 +78,14 @@ class CharTokenizer(Strict):
 class WordTokenizer(Strict):
     """French-aware words; a word outside the vocabulary is spelled."""
 
-    vocab_size: Annotated[int, Field(ge=600)] = Field(description="largest number of tokens, spelling pieces included")
+    vocab_size: Annotated[Size, Field(ge=600)] = Field(description="largest number of tokens, spelling pieces included")
     min_count: Count = Field(description="a word seen fewer times in the training split is spelled")
 
 
 class BpeTokenizer(Strict):
     """Byte-level byte-pair encoding."""
 
-    vocab_size: Annotated[int, Field(ge=257)] = Field(description="number of tokens, the 256 bytes included")
+    vocab_size: Annotated[Size, Field(ge=257)] = Field(description="number of tokens, the 256 bytes included")
 
 
 class Tokenizers(Strict):
@@ -105,14 +99,14 @@ class Tokenizers(Strict):
 class Baselines(Strict):
     """The counts that every model is compared with."""
 
-    order: Count = Field(description="characters of the longest n-grams counted: Kneser-Ney of orders 3 to this one")
+    order: Annotated[Count, Field(le=100)] = Field(description="the highest order of Kneser-Ney, from 3 on: characters")
 
 
 class Training(Strict):
     """How one network is trained."""
 
     steps: Count = Field(description="optimizer steps")
-    batch_size: Count = Field(description="windows per step (of all processes); tokens per step = batch_size x context")
+    batch_size: Size = Field(description="windows per step (of all processes); tokens per step = batch_size x context")
     windows: Literal["shuffled", "random"] = Field(
         description="`shuffled`: every epoch cuts the text anew and shuffles the windows; `random`: random places"
     )
@@ -120,7 +114,7 @@ class Training(Strict):
     muon_learning_rate: NotNegative = Field(
         description="peak learning rate of Muon, which then trains the blocks' matrices; 0: AdamW trains everything"
     )
-    warmup_steps: Annotated[int, Field(ge=0)] = Field(description="steps of linear rise to the peak")
+    warmup_steps: Whole = Field(description="steps of linear rise to the peak")
     warmdown: Part = Field(description="share of the steps, at the end, in which the learning rates fall")
     schedule: Literal["linear", "cosine"] = Field(description="the shape of that fall")
     final_rate: Share = Field(description="learning rate at the end, as a share of the peak")
@@ -140,18 +134,18 @@ class BigramNetwork(Strict):
     """The lecture's bigram: one row of logits per token."""
 
     network: Literal["bigram"]
-    context: Count = Field(description="tokens per training window (the bigram itself sees one)")
+    context: Size = Field(description="tokens per training window (the bigram itself sees one)")
 
 
 class GPTNetwork(Strict):
     """A decoder-only transformer, from the 2017-style decoder to the modern one."""
 
     network: Literal["gpt"]
-    context: Annotated[int, Field(ge=2)] = Field(description="tokens the network can look back on")
-    n_layer: Count = Field(description="transformer blocks")
-    n_head: Count = Field(description="attention heads; n_embd / n_head must be a multiple of 16")
-    n_embd: Count = Field(description="width of the residual stream")
-    n_hidden: Count = Field(description="width inside the MLP (4 x n_embd; 8/3 x n_embd for swiglu)")
+    context: Annotated[Size, Field(ge=2)] = Field(description="tokens the network can look back on")
+    n_layer: Annotated[Size, Field(le=10**4)] = Field(description="transformer blocks")
+    n_head: Size = Field(description="attention heads; n_embd / n_head must be a multiple of 16")
+    n_embd: Size = Field(description="width of the residual stream")
+    n_hidden: Size = Field(description="width inside the MLP (4 x n_embd; 8/3 x n_embd for swiglu)")
     norm: Literal["layernorm", "rmsnorm"] = Field(description="normalisation before each sub-layer")
     positions: Literal["learned", "rotary"] = Field(description="learned table (GPT-2) or rotary (RoPE)")
     mlp: Literal["gelu", "relu", "swiglu"] = Field(description="non-linearity of the MLP")
@@ -212,9 +206,9 @@ class Resume(Strict):
 class Timeline(Strict):
     """The sample at every evaluation during training, so that one can watch the language appear."""
 
-    prompt: str = Field(description="what the sample continues; `auto`: the commonest beginning of a sentence")
+    prompt: Text = Field(description="what the sample continues; `auto`: the commonest beginning of a sentence")
     temperature: NotNegative = Field(description="0 takes the likeliest token")
-    max_new_tokens: Count = Field(description="tokens generated per sample")
+    max_new_tokens: Size = Field(description="tokens generated per sample")
 
 
 class Samples(Strict):
@@ -224,8 +218,8 @@ class Samples(Strict):
     temperatures: Annotated[list[NotNegative], Field(min_length=1)] = Field(
         description="each prompt at each; 0 takes the likeliest token; the first one is the report's excerpt"
     )
-    max_new_tokens: Count = Field(description="tokens generated per sample")
-    top_k: Annotated[int, Field(ge=0)] = Field(description="sample among the k likeliest tokens; 0 for all")
+    max_new_tokens: Size = Field(description="tokens generated per sample")
+    top_k: Whole = Field(description="sample among the k likeliest tokens; 0 for all")
     top_p: Part = Field(description="sample among the likeliest tokens of this mass")
 
 
@@ -240,10 +234,10 @@ class Evaluation(Strict):
 class Inspection(Strict):
     """What the report shows of a model's inside."""
 
-    passage_characters: Annotated[int, Field(ge=100)] = Field(
+    passage_characters: Annotated[Size, Field(ge=100)] = Field(
         description="length of the held-out passage that is coloured by surprisal"
     )
-    attention_tokens: Annotated[int, Field(ge=1)] = Field(
+    attention_tokens: Size = Field(
         description="length of the excerpt in the attention maps and the logit lens (at most the context)"
     )
 
@@ -259,16 +253,16 @@ class Export(Strict):
 class Benchmark(Strict):
     """What the benchmark stage measures."""
 
-    prompt_tokens: Count = Field(description="length of the prompt for the first-token latency")
-    new_tokens: Annotated[int, Field(ge=2)] = Field(description="tokens generated per run")
-    batch_sizes: Annotated[list[Count], Field(min_length=1)] = Field(description="sequences decoded at once")
+    prompt_tokens: Size = Field(description="length of the prompt for the first-token latency")
+    new_tokens: Annotated[Size, Field(ge=2)] = Field(description="tokens generated per run")
+    batch_sizes: Annotated[list[Size], Field(min_length=1)] = Field(description="sequences decoded at once")
     repeats: Count = Field(description="runs per figure after one warm-up; the median counts")
 
 
 class Params(Strict):
     """The whole of params.yaml."""
 
-    seed: Annotated[int, Field(ge=0)] = Field(description="fixes batches, dropout, initial weights and samples")
+    seed: Seed = Field(description="fixes batches, dropout, initial weights and samples")
     device: Literal["auto", "cpu", "cuda", "mps"] = Field(description="where training runs; auto: the fastest present")
     threads: Threads = Field(description="CPU threads of torch; auto: all cores but one; OMP_NUM_THREADS goes first")
     corpus: Annotated[Book, BeforeValidator(lambda given: {"path": given} if isinstance(given, str) else given)]

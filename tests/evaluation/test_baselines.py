@@ -2,6 +2,7 @@ import hashlib
 import math
 import subprocess
 import sys
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gptmodel import memory
 from gptmodel.data.fitting import fit_char
-from gptmodel.evaluation.baselines import Baseline, Counted, baselines, count
+from gptmodel.errors import UserError
+from gptmodel.evaluation.baselines import Baseline, Counted, baselines, check_memory, count, least_bytes
+from gptmodel.evaluation.kneser_ney import KneserNey
 from gptmodel.evaluation.surprisal import FILE, CharacterCosts
 from gptmodel.results.corpus import SplitName
 from gptmodel.results.evaluation import Baselines, Scored
@@ -199,3 +203,26 @@ def test_texts_shorter_than_the_order_are_scored(train: str) -> None:
 def test_counting_needs_no_torch() -> None:
     code = "import sys; from gptmodel.evaluation import baselines; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize("order", [1, 8, 40])
+def test_counting_a_text_takes_at_least_the_memory_that_is_said(french: str, order: int) -> None:
+    ids = fit_char(french, 1).encode(french)
+    KneserNey.fit(ids, 200, order)
+    tracemalloc.start()
+    KneserNey.fit(ids, 200, order)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert least_bytes(len(ids), order) <= peak
+
+
+def test_an_order_beyond_the_memory_is_refused_before_anything_is_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(memory, "FACTS", tmp_path / "meminfo")
+    memory.FACTS.write_text("MemTotal: 24000000 kB\n")
+    check_memory(100_000_000, 20)
+    with pytest.raises(
+        UserError, match=r"^params\.yaml: baselines\.order: 100 with 20,000,000 .* 39 GB .* 25 GB: lower"
+    ):
+        check_memory(20_000_000, 100)

@@ -136,10 +136,8 @@ def sweep(baseline: Project) -> Sweep:
     file.write_text(code + EDIT, encoding="utf-8")
     values = ",".join(str(layers) for layers in SWEEP.values())
     baseline.run(
-        "dvc",
-        "exp",
-        "run",
-        "--queue",
+        "gptmodel",
+        "queue",
         "--name",
         "layers",
         "-S",
@@ -153,6 +151,20 @@ def sweep(baseline: Project) -> Sweep:
         assert time.monotonic() < deadline, baseline.run("dvc", "queue", "status").stdout
         time.sleep(0.5)
     return Sweep(baseline, *before, {name: baseline.run("dvc", "queue", "logs", name).stdout for name in SWEEP})
+
+
+def test_impossible_parameters_are_refused_when_they_are_queued(baseline: Project) -> None:
+    before = baseline.run("git", "for-each-ref", "refs/exps").stdout
+    values = f"models.{MODEL}.steps={STEPS},4"  # as many as warmup_steps
+    refused = baseline.run("gptmodel", "queue", "-n", "no", "-S", values, f"evaluate@{MODEL}", check=False)
+    assert refused.returncode == 2
+    assert refused.stdout == ""
+    [line] = refused.stderr.splitlines()
+    assert line == (
+        f"error: params.yaml with models.{MODEL}.steps=4: models.{MODEL}: warmup_steps (4) must be below steps (4)"
+    )
+    assert baseline.run("git", "for-each-ref", "refs/exps").stdout == before
+    assert baseline.run("git", "status", "--porcelain").stdout == ""
 
 
 def test_experiments_run_the_code_of_their_snapshot(sweep: Sweep) -> None:

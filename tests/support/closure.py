@@ -10,7 +10,9 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 PLACES = {"gptmodel": ROOT / "src" / "gptmodel", "pipelines": ROOT / "pipelines"}
 # What cannot change a byte of an output: it names, checks, reports or watches.
-NEUTRAL = {f"src/gptmodel/{name}.py" for name in ("arrays", "errors", "layout", "params", "progress", "strict")}
+NEUTRAL = {
+    f"src/gptmodel/{name}.py" for name in ("arrays", "errors", "layout", "memory", "params", "progress", "strict")
+}
 NEUTRAL |= {"src/gptmodel/__init__.py", "src/gptmodel/tracking", "pipelines/arguments.py"}
 
 

@@ -14,6 +14,7 @@ from gptmodel.cli.compare import compare
 from gptmodel.cli.doctor import doctor
 from gptmodel.cli.generate import generate
 from gptmodel.cli.info import info
+from gptmodel.cli.queue import queue
 from gptmodel.cli.register import register
 from gptmodel.cli.serve import serve
 from gptmodel.cli.sync import sync
@@ -40,6 +41,7 @@ class Commands(TyperGroup):
 app = typer.Typer(name="gptmodel", cls=Commands, invoke_without_command=True, pretty_exceptions_enable=False)
 for command in (generate, info, compare, serve, doctor, ui, sync, register):
     app.command()(command)
+app.command(context_settings={"ignore_unknown_options": True})(queue)
 
 
 def _show_version(wanted: bool) -> None:

@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from gptmodel import memory
 from gptmodel.arrays import Floats, Ids
 from gptmodel.data.dataset import Dataset
 from gptmodel.data.tokenizer import naming_nats
@@ -82,6 +83,22 @@ class Counted:
         self.scores.write(folder / "baselines.json")
         write_text(folder / "baselines.csv", self.table().to_csv(index=False, lineterminator="\n"))
         self.costs.write(folder / surprisal.FILE)
+
+
+def least_bytes(characters: int, order: int) -> int:
+    """Return the memory that counting a training text takes, at least.
+
+    Measured: 57 bytes a character while an order is counted, and 24 that stay for each order from about the eighth
+    on, where nearly every n-gram of a book is another one. Only the orders beyond the 20th are added here.
+    """
+    return characters * (50 + 24 * max(0, order - 20))
+
+
+def check_memory(characters: int, order: int) -> None:
+    """Refuse an order that a training text of so many characters cannot be counted to in this machine's memory."""
+    what = f"baselines.order: {order} with {characters:,} characters of training text"
+    remedy = "lower the order or take a shorter text"
+    memory.require(least_bytes(characters, order), memory.present(), what, remedy)
 
 
 def count(data: Dataset, texts: Mapping[SplitName, str], order: int) -> Counted:

@@ -19,7 +19,7 @@ from gptmodel.model import networks
 from gptmodel.params import Resume, Timeline
 from gptmodel.progress import Update, progress, say
 from gptmodel.results.training import Speed
-from gptmodel.training import precision, saved_states
+from gptmodel.training import demand, precision, saved_states
 from gptmodel.training.distributed import World
 from gptmodel.training.experiment import Experiment, fingerprint
 from gptmodel.training.history import Guarded, History, Observer
@@ -78,8 +78,9 @@ class Session:
         """Do what process 0 does beside training: save, show, keep, write."""
         saved = self._find(store)
         machine = self._machine(saved)
-        trainer = self._trainer(Start(saved, machine))
         meta = self.experiment.meta
+        demand.check_time(meta.name, meta.model, meta.vocab_size, machine.matrix_rate * self.world.size, say)
+        trainer = self._trainer(Start(saved, machine))
         observer.began({**meta.model.model_dump(mode="json"), "seed": meta.seed, **machine.numerics.as_dict()})
         history = History(trainer.network, self.experiment, self.timeline, observer)
         title = f"train {meta.name} on {self.device.type}, {machine.numerics.describe()}"
