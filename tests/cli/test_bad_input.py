@@ -111,6 +111,7 @@ def test_bad_input_is_one_line_and_changes_nothing(
     shutil.copytree(project, tmp_path / "project")
     monkeypatch.chdir(tmp_path / "project")
     monkeypatch.setenv("GPTMODEL_TRACKING", "off")
+    monkeypatch.delenv("DVC_ROOT", raising=False)
     monkeypatch.setattr(sys, "argv", [])
     fault.make()
     before = files()

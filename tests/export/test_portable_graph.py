@@ -161,7 +161,7 @@ def test_the_number_of_threads_changes_no_token() -> None:
 
 
 def test_no_threads_are_refused() -> None:
-    with pytest.raises(UserError, match="threads must be 1 or above"):
+    with pytest.raises(UserError, match="threads must be between 1 and 1,024"):
         OnnxDecoder(b"", CONTEXT, "cpu", 0)
 
 

@@ -57,7 +57,7 @@ def test_what_it_cannot_serve_is_one_line(
 
 
 def test_texts_that_have_no_memory_are_one_line(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gptmodel.serving.slots.untouched", lambda shape, dtype: np.empty(1 << 58, np.int8))
+    monkeypatch.setattr("gptmodel.runtime.fast_slots.untouched", lambda shape, dtype: np.empty(1 << 58, np.int8))
     with pytest.raises(UserError, match="no memory for 8 texts at once: lower --max-concurrent"):
         Service.open(bundle, "cpu", 1, None, Limits(8, 8, 100, 100))
 

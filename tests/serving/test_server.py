@@ -196,7 +196,7 @@ MISTAKES: list[tuple[bytes, int, str | None, str]] = [
     (b'{"prompt": "a", "temperature": true}', 400, "temperature", "valid number"),
     (b'{"prompt": "a", "top_p": 0}', 400, "top_p", "above 0"),
     (b'{"prompt": "a", "top_k": -1}', 400, "top_k", "0 (all tokens) or above"),
-    (b'{"prompt": "a", "repetition_penalty": 0}', 400, "repetition_penalty", "above 0"),
+    (b'{"prompt": "a", "repetition_penalty": 0}', 400, "repetition_penalty", "must be between"),
     (b'{"prompt": "a", "seed": -1}', 400, "seed", "greater than or equal to 0"),
     (b'{"prompt": "a", "stop": ""}', 400, "stop", "must not be empty"),
     (b'{"prompt": "a", "stop": [1]}', 400, "stop", "list of at most 16"),
