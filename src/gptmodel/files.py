@@ -67,7 +67,7 @@ def whole_folder(path: Path) -> Iterator[Path]:
 
 def make_folder(folder: Path) -> None:
     """Make a folder and those around it, as far as they are missing, and wait until their names are on the disk."""
-    missing = [each for each in (folder, *folder.parents) if not each.exists()]
+    missing = [each for each in (folder, *folder.parents) if not each.is_dir()]
     for each in reversed(missing):
         each.mkdir(exist_ok=True)
         _flush(each.parent)
