@@ -19,6 +19,7 @@ LOCKS = {  # file: extras; none: what builds a package
     "runtime-gpu.txt": ("gpu", "serve"),
     "training.txt": ("pipeline",),
     "development.txt": ("dev",),
+    "fuzz.txt": ("fuzz",),
     "release.txt": ("release",),
 }
 OF_TORCH = re.compile(r"(torch|triton|cuda-[\w-]+|nvidia-[\w-]+)==")

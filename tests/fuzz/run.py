@@ -1,6 +1,6 @@
 """Bytes that atheris makes, guided by the code that they reach, in place of a file that a person may hand us.
 
-    pip install atheris
+    pip install --no-deps --require-hashes -r requirements/fuzz.txt
     python -m tests.fuzz.run params 600      one target for so many seconds: params, tokenizer, bundle or prompts
 
 Any bytes must give an answer or a `UserError`, in bounded time and memory. Other bytes end the run with an exit code

@@ -469,7 +469,10 @@ wait $server
 
 @pytest.mark.skipif(not STRACE, reason="strace is not installed")
 def test_nothing_leaves_this_machine(project: Project) -> None:
-    """Every stage, every command of DVC and ours that ran above, and those that did not: no address was asked for."""
+    """Every stage, every command that ran above, and those that did not: no address was asked for.
+
+    `gptmodel ui` is watched in tests/tracking/test_ui.py.
+    """
     bundle = "models/gpt-word/bundle"
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -478,6 +481,7 @@ def test_nothing_leaves_this_machine(project: Project) -> None:
     project.run("gptmodel", "info", bundle)
     project.run("gptmodel", "generate", bundle, "Le ", "--max-new-tokens", "20")
     project.run("gptmodel", "register", "gpt-word")
+    project.run("gptmodel", "queue", "-S", "models.gpt-word.n_layer=0", check=False)
     served = project.run("sh", "-c", SERVE.format(bundle=bundle, port=port))
     assert "text_completion" in served.stdout
     code = f"import gptmodel; model = gptmodel.load({bundle!r}); print(model.generate('Le '), model.score('Le jour'))"

@@ -19,12 +19,13 @@ class Watch:
         self.home.mkdir(parents=True)
         self.log = folder / "connects.log"
 
-    def command(self, command: Sequence[str]) -> list[str]:
-        """Return the command that runs `command` and adds to the log."""
+    def command(self, command: Sequence[str], gets_signals: bool = False) -> list[str]:
+        """Return the command that runs `command` and adds to the log; signals reach either strace or the command."""
         if not STRACE:
             return list(command)
         calls = "trace=connect,sendto,sendmsg,sendmmsg"
-        return [STRACE, "-f", "-A", "--quiet=all", "--seccomp-bpf", "-e", calls, "-o", str(self.log), *command]
+        options = ["-f", "-A", "--quiet=all", "--seccomp-bpf", "-e", calls, "-o", str(self.log)]
+        return [STRACE, *options, *(["-D"] if gets_signals else []), *command]
 
     def environment(self, environment: Mapping[str, str]) -> dict[str, str]:
         """Return `environment` as on a new account of a person's machine."""

@@ -21,6 +21,7 @@ from gptmodel.tracking.runs import Identity
 from tests.support import records
 from tests.support.closure import ROOT
 from tests.support.stores import repository
+from tests.support.watch import Watch
 
 pytestmark = pytest.mark.slow
 
@@ -74,7 +75,9 @@ def test_the_page_begins_with_the_validation_curves_and_sigterm_ends_the_server(
     train("essai")
     port = free_port()
     command = [sys.executable, "-m", "gptmodel.cli.app", "ui", "--port", str(port)]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
+    watch = Watch(root / "watched")
+    environment = watch.environment({**os.environ, "PYTHONPATH": str(ROOT / "src")})
+    command = watch.command(command, gets_signals=True)
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as running:
         try:
             assert running.stdout
@@ -93,6 +96,7 @@ def test_the_page_begins_with_the_validation_curves_and_sigterm_ends_the_server(
         finally:
             running.send_signal(signal.SIGTERM)
         assert running.wait(timeout=60) == 0
+    assert watch.elsewhere() == []
     assert titles[:2] == ["curves/validation_bits_per_char", "curves/validation_loss_nats"]
     with pytest.raises(OSError, match="refused"):
         urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=2)
