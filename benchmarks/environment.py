@@ -1,6 +1,7 @@
 """What every benchmark records beside its figures: the machine, the versions, the day, the commit."""
 
 import datetime
+import json
 import os
 import platform
 import shutil
@@ -52,3 +53,12 @@ def processor() -> dict[str, Any]:
     """Return the CPU's name and those of its flags that matter for training."""
     known = machine.processor()
     return {"cpu_model": known.name, "cpu_flags": [flag for flag in TELLING_FLAGS if flag in known.flags]}
+
+
+def for_older_code(bundle: Path, folder: Path) -> Path:
+    """Return a copy of a bundle in `folder` without the key that code from before 0.2.0's `example_prompt` refuses."""
+    copy = shutil.copytree(bundle, folder / "bundle")
+    described = json.loads((copy / "bundle.json").read_text(encoding="utf-8"))
+    del described["example_prompt"]
+    (copy / "bundle.json").write_text(json.dumps(described), encoding="utf-8")
+    return copy

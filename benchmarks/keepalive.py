@@ -22,7 +22,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
-from environment import RESULTS, ROOT, environment, processor
+from environment import RESULTS, ROOT, environment, for_older_code, processor
 
 from gptmodel import files
 
@@ -127,16 +127,15 @@ def main() -> None:
     conditions = environment("onnxruntime", "onnxruntime-gpu", "fastapi", "uvicorn", **processor())
     with ExitStack() as stack:
         sources = {conditions["commit"]: ROOT}
+        bundle = args.bundle.resolve()
         if args.before:
+            bundle = for_older_code(bundle, Path(stack.enter_context(tempfile.TemporaryDirectory())))
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "before"
             worktree = ["git", "-C", str(ROOT), "worktree"]
             subprocess.run([*worktree, "add", "--quiet", "--detach", str(folder), args.before], check=True)
             stack.callback(lambda: subprocess.run([*worktree, "remove", "--force", str(folder)], check=True))
             sources = {args.before: folder, **sources}
-        servers = {
-            commit: stack.enter_context(Server(args.bundle.resolve(), 32, 256, source))
-            for commit, source in sources.items()
-        }
+        servers = {commit: stack.enter_context(Server(bundle, 32, 256, source)) for commit, source in sources.items()}
         waits: dict[str, Waits] = {commit: {} for commit in servers}
         for _ in range(args.rounds):
             for commit, server in servers.items():

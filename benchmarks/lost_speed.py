@@ -20,6 +20,7 @@ import random
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
@@ -27,7 +28,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from environment import RESULTS, ROOT, environment, processor
+from environment import RESULTS, ROOT, environment, for_older_code, processor
 
 from gptmodel import files, layout
 
@@ -36,13 +37,13 @@ TEXTS = {2_000: 1_000_000, 8_000: 3_000_000}  # distinct characters: characters
 FIRST = 0x4E00  # Chinese letters
 
 
-def texts(model: str, graph: str, passages: str) -> Iterator[dict[str, Any]]:
+def texts(bundle: Path, graph: str, passages: str) -> Iterator[dict[str, Any]]:
     """Yield what prompts of mixed length, and short ones, took in one graph."""
     import gptmodel
     from gptmodel.decoding.sampling import Sampling
     from gptmodel.decoding.sequence import Settings
 
-    loaded = gptmodel.load(ROOT / layout.ModelFolder(model).bundle, "cpu", 1, graph)
+    loaded = gptmodel.load(bundle, "cpu", 1, graph)
     draw = random.Random(1)
     places = [(draw.randrange(len(passages) - LONGEST), draw.randint(5, LONGEST)) for _ in range(PROMPTS)]
     mixed = [passages[first : first + length] for first, length in places]
@@ -76,9 +77,9 @@ def timed(task: str, work: Callable[[], list[str]]) -> dict[str, Any]:
     return {"task": task, "seconds": seconds, "given": [hashlib.sha256(text.encode()).hexdigest() for text in given]}
 
 
-def run(side: Path, model: str) -> list[dict[str, Any]]:
+def run(side: Path, bundle: Path) -> list[dict[str, Any]]:
     """Return what each task took with the library of a checkout."""
-    command = [sys.executable, __file__, str(side), "--child", "--model", model]
+    command = [sys.executable, __file__, str(side), "--child", str(bundle)]
     variables = {**os.environ, "PYTHONPATH": str(side / "src")}
     done = subprocess.run(
         command, cwd=side, env=variables, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=True
@@ -93,19 +94,21 @@ def main() -> None:
     parser.add_argument("before", type=Path, help="a checkout of the commit to compare with")
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--model", default="gpt-char")
-    parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--child", type=Path, help=argparse.SUPPRESS)
     asked = parser.parse_args()
     if asked.child:
         passages = (ROOT / layout.TEXT / "train.txt").read_text(encoding="utf-8").replace("\n", " ")
-        rows = [row for graph in ("int8", "fp32") for row in texts(asked.model, graph, passages)]
+        rows = [row for graph in ("int8", "fp32") for row in texts(asked.child, graph, passages)]
         print(json.dumps([*rows, *tokenizers()]))
         return
     load, seconds, given = os.getloadavg()[0], defaultdict[str, dict[str, list[float]]](dict), {}
-    for _ in range(asked.rounds):
-        for side, path in {"before": asked.before.resolve(), "after": ROOT}.items():
-            for row in run(path, asked.model):
-                seconds[row["task"]].setdefault(side, []).append(round(row["seconds"], 3))
-                given[row["task"], side] = row["given"]
+    with tempfile.TemporaryDirectory() as folder:
+        bundle = for_older_code(ROOT / layout.ModelFolder(asked.model).bundle, Path(folder))
+        for _ in range(asked.rounds):
+            for side, path in {"before": asked.before.resolve(), "after": ROOT}.items():
+                for row in run(path, bundle):
+                    seconds[row["task"]].setdefault(side, []).append(round(row["seconds"], 3))
+                    given[row["task"], side] = row["given"]
     rows = []
     for task, sides in seconds.items():
         pairs = list(zip(given[task, "before"], given[task, "after"], strict=True))

@@ -12,6 +12,7 @@ OMP_WAIT_POLICY=active. `digits` are those of the trained weights: settings with
 
 import argparse
 import hashlib
+import importlib
 import json
 import os
 import statistics
@@ -27,12 +28,14 @@ from typing import Any, NamedTuple
 from environment import RESULTS, ROOT, environment, processor
 
 import gptmodel
-import pipelines  # noqa: F401  sets how threads wait, before torch is imported
 from gptmodel import files, layout, params
 from gptmodel.data.corpus import read_splits
 from gptmodel.data.dataset import Dataset
 from gptmodel.data.encoding import encode_split
 from gptmodel.data.fitting import fit
+
+sys.path.insert(0, str(ROOT))
+importlib.import_module("pipelines")  # sets how threads wait, before torch is imported
 
 WARM_UP, STEPS = 5, 20
 WAITING = {"briefly": {}, "asleep": {"OMP_WAIT_POLICY": "passive"}, "awake": {"OMP_WAIT_POLICY": "active"}}
