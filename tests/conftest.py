@@ -1,6 +1,7 @@
 """Fixtures shared by the tests: the French text written for this project, and small networks of every kind."""
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +12,9 @@ os.environ.setdefault(
 )  # tiny networks: threads that wait for each other cost more than they bring
 
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # for tests that import onnxruntime themselves
+
+# What is ignored stays ignored in children, as under `nohup` or in a script's background: Ctrl-C is tested in them.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 FIXTURES = Path(__file__).parent / "fixtures"
 

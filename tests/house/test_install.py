@@ -1,6 +1,7 @@
 """The runtime as a stranger gets it: a wheel with `[cpu]` in a new environment, a bundle copied somewhere."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -20,7 +21,11 @@ def run(*command: object, cwd: Path) -> str:
 def test_a_wheel_with_the_base_install_and_cpu_generates_text(tmp_path: Path) -> None:
     words = small.char_tokenizer()
     small.write(tmp_path / "bundle", small.random_network("modern", words), words)
-    run(sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", tmp_path, ROOT, cwd=tmp_path)
+    ignored = shutil.ignore_patterns("__pycache__", "*.egg-info")
+    shutil.copytree(ROOT / "src", tmp_path / "source" / "src", ignore=ignored)
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, tmp_path / "source")
+    run(sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", tmp_path, tmp_path / "source", cwd=tmp_path)
     (wheel,) = tmp_path.glob("gptmodel-*.whl")
     run(sys.executable, "-m", "venv", "venv", cwd=tmp_path)
     python = tmp_path / "venv" / "bin" / "python"

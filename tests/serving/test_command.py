@@ -3,6 +3,7 @@
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -84,3 +85,16 @@ def without(packages: tuple[str, ...], *arguments: str, before: str = "") -> sub
     code = f"import sys; sys.modules.update(dict.fromkeys({packages})); {before}\n"
     code += "from gptmodel.cli.app import main; main()"
     return subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, timeout=60)
+
+
+@pytest.mark.parametrize("wait_ms", [0, 10, 20, 30])
+def test_a_signal_right_after_the_announcement_ends_it(bundle: Path, wait_ms: int) -> None:
+    command = [sys.executable, "-m", "gptmodel", "serve", str(bundle), "--port", "0"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr
+        while "listening" not in process.stderr.readline():
+            pass
+        time.sleep(wait_ms / 1000)
+        process.terminate()
+        _, told = process.communicate(timeout=20)
+    assert (process.returncode, told.splitlines()[-1]) == (0, "stopped: all requests were answered")

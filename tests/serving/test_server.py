@@ -211,6 +211,7 @@ MISTAKES: list[tuple[bytes, int, str | None, str]] = [
     (b'{"prompt": "a", "frequency_penalty": 0.5}', 400, "frequency_penalty", "frequency_penalty is not supported here"),
     (b'{"prompt": "a", "suffix": "b"}', 400, "suffix", "suffix is not supported here"),
     (b'{"prompt": "a", "best_of": 2}', 400, "best_of", "best_of is not supported here"),
+    (b'{"prompt": "a", "best_of": true}', 400, "best_of", "valid integer"),
     (b'{"prompt": "a", "temprature": 1}', 400, "temprature", "not a field"),
     (b'{"prompt": "a", "\\n": 1}', 400, "\\n", "\\n is not a field"),
     (b'{"prompt": "a", "model": "gpt-4"}', 404, "model", "this server has essai"),

@@ -132,7 +132,7 @@ def test_from_the_signal_on_nothing_new_is_taken(bundle: Path) -> None:
     service = Service.open(bundle, "cpu", 1, None, Limits(2, 2, 100, 100))
     server = Draining(uvicorn.Config(build(service)), service, 1)
     before = signal.getsignal(signal.SIGTERM)
-    with server.capture_signals():
+    with server.signals():
         signal.raise_signal(signal.SIGTERM)
     assert server.should_exit
     assert signal.getsignal(signal.SIGTERM) == before

@@ -71,10 +71,13 @@ def serve(
     access = Access((host, *(allow_host or ())), tuple(cors or ()), api_key)
     service = Service.open(bundle, device, threads, graph, limits)
     listening = _listen(host, port)
-    say(service.summary)
-    _announce(listening, access.names, api_key is not None, "*" in access.origins)
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
-    lost = server.run(service, listening, drain_seconds, access)
+
+    def announce() -> None:
+        say(service.summary)
+        _announce(listening, access.names, api_key is not None, "*" in access.origins)
+
+    lost = server.run(service, listening, drain_seconds, access, announce)
     say(f"stopped: {f'{lost} requests were cut off' if lost else 'all requests were answered'}")
 
 

@@ -11,7 +11,7 @@ import gc
 import signal
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 
@@ -38,7 +38,12 @@ class Draining(uvicorn.Server):
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Let both signals drain; uvicorn itself would raise them again at the end."""
+        """Do nothing: `signals` does it, from before anybody knows of the server. uvicorn's would raise them again."""
+        yield
+
+    @contextmanager
+    def signals(self) -> Iterator[None]:
+        """Let both signals drain inside the block."""
 
         def drain(number: int, _: object) -> None:
             if self.should_exit and number == signal.SIGINT:
@@ -76,8 +81,10 @@ class Draining(uvicorn.Server):
             connection.refuse(ENDING)
 
 
-def run(service: Service, listening: socket.socket, drain_seconds: int, access: Access) -> int:
-    """Serve until a signal comes and what runs has ended; return how many requests were cut off."""
+def run(
+    service: Service, listening: socket.socket, drain_seconds: int, access: Access, announce: Callable[[], None]
+) -> int:
+    """Announce, serve until a signal comes and what runs has ended; return how many requests were cut off."""
     config = uvicorn.Config(
         build(service, access),
         http=partial(Connection, most=min(service.limits.connections, _files() - SPARE_FILES)),  # type: ignore[arg-type]
@@ -88,9 +95,12 @@ def run(service: Service, listening: socket.socket, drain_seconds: int, access: 
         access_log=False,
         timeout_graceful_shutdown=drain_seconds + LAST_SECONDS,
     )
-    gc.collect()
-    gc.freeze()  # what is here stays; to look through it again and again would hold up everybody
-    Draining(config, service, drain_seconds).run([listening])
+    server = Draining(config, service, drain_seconds)
+    with server.signals():
+        announce()
+        gc.collect()
+        gc.freeze()  # what is here stays; to look through it again and again would hold up everybody
+        server.run([listening])
     return service.cut_off
 
 

@@ -66,7 +66,7 @@ class CompletionRequest(RequestModel):
     stream: bool | None = Field(None, description="answer in server-sent events")
     stream_options: StreamOptions | None = None
     user: str | None = Field(None, description="not used")
-    best_of: Literal[1] | None = None
+    best_of: Annotated[int, Field(ge=1, le=1)] | None = None
     frequency_penalty: Annotated[float, Field(ge=0, le=0)] | None = None
     presence_penalty: Annotated[float, Field(ge=0, le=0)] | None = None
     logit_bias: Annotated[dict[str, float], Field(max_length=0)] | None = None
