@@ -1,5 +1,5 @@
 """Write what in the documents is generated: docs/parameters.md from the types, the results in README.md,
-docs/training.md, docs/speed.md and docs/reliability.md from benchmarks/results/, docs/errors.md from the tests.
+docs/training.md, docs/speed.md, docs/running.md and docs/reliability.md from benchmarks/results/, docs/errors.md from the tests.
 
     python -m tools.docs.generate --check    exit 1 if something is out of date
     python -m tools.docs.generate --write    renew it
@@ -19,7 +19,7 @@ from pydantic.fields import FieldInfo
 from gptmodel import files, layout, params, strict
 from gptmodel.errors import UserError, one_line_errors
 from gptmodel.results.training import Speed
-from tools.docs import decoding, errors, faults, threads, training
+from tools.docs import decoding, errors, faults, serving, threads, training
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "benchmarks" / "results"
@@ -138,6 +138,7 @@ def results() -> dict[str, dict[str, str]]:
         "README.md": {**recorded, "samples": f"{how_long()}\n\n{recorded['samples']}"},
         "docs/training.md": {"training": training.tables(), "threads": threads.table()},
         "docs/speed.md": {"decoding": decoding.tables()},
+        "docs/running.md": {"serving": serving.tables()},
         "docs/reliability.md": {"faults": faults.table()},
         "docs/errors.md": errors.tables(),
     }
