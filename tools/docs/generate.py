@@ -1,5 +1,6 @@
 """Write what in the documents is generated: docs/parameters.md from the types, the results in README.md,
-docs/training.md, docs/speed.md, docs/running.md and docs/reliability.md from benchmarks/results/, docs/errors.md from the tests.
+docs/training.md, docs/speed.md, docs/running.md and docs/reliability.md from benchmarks/results/, docs/errors.md from
+the tests.
 
     python -m tools.docs.generate --check    exit 1 if something is out of date
     python -m tools.docs.generate --write    renew it
